@@ -1,0 +1,4 @@
+//! otedama-core
+pub mod cpu;
+pub mod primitive;
+pub mod simd;

@@ -1,0 +1,145 @@
+//! AVX-512: sixteen 32-bit lanes. Rotates and three-input logic are single instructions here.
+
+use super::{Lanes, Token, Vectorized};
+use crate::cpu::Avx512;
+use std::arch::x86_64::*;
+
+/// Sixteen 32-bit lanes in one zmm register.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct U32x16(__m512i);
+
+impl Token for Avx512 {
+    type Lanes = U32x16;
+
+    #[inline]
+    fn run<B: Vectorized>(self, body: B) -> B::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn enter<B: Vectorized>(token: Avx512, body: B) -> B::Output {
+            body.run_on::<U32x16>(token)
+        }
+        // SAFETY: the token proves that AVX-512 F, BW, DQ and VL are present (`Cpu::detect`).
+        unsafe { enter(self, body) }
+    }
+}
+
+/// Three-input logic by truth table: bit `4a + 2b + c` of `TABLE` is the answer for bits a, b, c.
+macro_rules! ternary {
+    ($a:expr, $b:expr, $c:expr, $table:literal) => {
+        // SAFETY: the operands are lane values, so a token was shown: AVX-512 F is present.
+        U32x16(unsafe { _mm512_ternarylogic_epi32::<$table>($a.0, $b.0, $c.0) })
+    };
+}
+
+impl Lanes for U32x16 {
+    type Token = Avx512;
+
+    const COUNT: usize = 16;
+
+    #[inline(always)]
+    fn splat(_: Avx512, x: u32) -> Self {
+        // SAFETY: the token proves AVX-512 F.
+        U32x16(unsafe { _mm512_set1_epi32(x as i32) })
+    }
+
+    #[inline(always)]
+    fn from_fn(_: Avx512, f: impl FnMut(usize) -> u32) -> Self {
+        let lanes: [u32; 16] = std::array::from_fn(f);
+        // SAFETY: the token proves AVX-512 F; the pointer is to 64 readable bytes, alignment not needed.
+        U32x16(unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [u32]) {
+        assert_eq!(out.len(), 16, "sixteen lanes need sixteen places");
+        // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U32x16(unsafe { _mm512_add_epi32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U32x16(unsafe { _mm512_xor_si512(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn xor3(self, b: Self, c: Self) -> Self {
+        ternary!(self, b, c, 0x96)
+    }
+
+    #[inline(always)]
+    fn choose(self, f: Self, g: Self) -> Self {
+        ternary!(self, f, g, 0xca)
+    }
+
+    #[inline(always)]
+    fn majority(self, b: Self, c: Self) -> Self {
+        ternary!(self, b, c, 0xe8)
+    }
+
+    #[inline(always)]
+    fn rotate_right<const N: u32>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F. The count is a constant, so this becomes `vprord`.
+        U32x16(unsafe { _mm512_rorv_epi32(self.0, _mm512_set1_epi32(N as i32)) })
+    }
+
+    #[inline(always)]
+    fn shift_right<const N: u32>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U32x16(unsafe { _mm512_srli_epi32::<N>(self.0) })
+    }
+
+    #[inline(always)]
+    fn swap_bytes(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F and BW.
+        unsafe {
+            let order =
+                _mm512_broadcast_i32x4(_mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
+            U32x16(_mm512_shuffle_epi8(self.0, order))
+        }
+    }
+
+    #[inline(always)]
+    fn at_most(self, other: Self) -> u32 {
+        // SAFETY: a lane value proves AVX-512 F.
+        u32::from(unsafe { _mm512_cmple_epu32_mask(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn rotate_quads<const N: u32>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U32x16(unsafe {
+            match N % 4 {
+                0 => self.0,
+                1 => _mm512_shuffle_epi32::<0b00_11_10_01>(self.0),
+                2 => _mm512_shuffle_epi32::<0b01_00_11_10>(self.0),
+                _ => _mm512_shuffle_epi32::<0b10_01_00_11>(self.0),
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn transpose_quads(rows: [Self; 4]) -> [Self; 4] {
+        let [a, b, c, d] = rows.map(|row| row.0);
+        // SAFETY: lane values prove AVX-512 F.
+        unsafe {
+            // Even and odd cells of each pair of rows, then even and odd of those.
+            let ab_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b); // a0 a2 b0 b2
+            let ab_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b); // a1 a3 b1 b3
+            let cd_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(c, d);
+            let cd_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(c, d);
+            [
+                U32x16(_mm512_shuffle_i32x4::<0b10_00_10_00>(ab_even, cd_even)), // a0 b0 c0 d0
+                U32x16(_mm512_shuffle_i32x4::<0b10_00_10_00>(ab_odd, cd_odd)),   // a1 b1 c1 d1
+                U32x16(_mm512_shuffle_i32x4::<0b11_01_11_01>(ab_even, cd_even)), // a2 b2 c2 d2
+                U32x16(_mm512_shuffle_i32x4::<0b11_01_11_01>(ab_odd, cd_odd)),   // a3 b3 c3 d3
+            ]
+        }
+    }
+}

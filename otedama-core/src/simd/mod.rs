@@ -1,0 +1,103 @@
+//! Vectors of 32-bit lanes: thin names for the instructions the kernels need, safe behind tokens.
+//!
+//! A lane value can only be made from the token of its instruction set ([`crate::cpu`]), so holding
+//! one proves that its instructions may run and every operation on it is a safe function. The
+//! operations are `inline(always)` and carry no `#[target_feature]` of their own (trait methods
+//! cannot): they must be reached through [`Vectorized::run_on`], whose one function per instruction
+//! set does carry it, and everything between must be `inline(always)` too. A body that is not
+//! inlined still computes the right answer, slowly.
+//!
+//! | type | instruction set | lanes |
+//! | --- | --- | --- |
+//! | [`avx2::U32x8`] | AVX2 | 8 |
+//! | [`avx512::U32x16`] | AVX-512 | 16 |
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+
+/// A token that enters code compiled for its instruction set.
+pub trait Token: Copy + Send + Sync + 'static {
+    /// The vector of 32-bit lanes that this instruction set works on.
+    type Lanes: Lanes<Token = Self>;
+
+    /// Runs `body` inside a function compiled for this instruction set.
+    fn run<B: Vectorized>(self, body: B) -> B::Output;
+}
+
+/// A piece of work written once over [`Lanes`] and compiled once per instruction set.
+pub trait Vectorized {
+    /// What the work returns.
+    type Output;
+
+    /// The work. Implementations must be `#[inline(always)]`.
+    fn run_on<L: Lanes>(self, token: L::Token) -> Self::Output;
+}
+
+/// A vector of [`Self::COUNT`] unsigned 32-bit lanes. Arithmetic wraps. Lane 0 is the lowest in memory.
+pub trait Lanes: Copy + Send + Sync + 'static {
+    /// Proof that the instructions may run; a value of this type cannot be made without one.
+    type Token: Token<Lanes = Self>;
+
+    /// How many lanes a vector has.
+    const COUNT: usize;
+
+    /// `x` in every lane.
+    fn splat(token: Self::Token, x: u32) -> Self;
+
+    /// Lane `i` is `f(i)`. For preparation, not for inner loops.
+    fn from_fn(token: Self::Token, f: impl FnMut(usize) -> u32) -> Self;
+
+    /// Copies the lanes out; `out` must have [`Self::COUNT`] elements.
+    ///
+    /// # Panics
+    /// If it has another length.
+    fn store(self, out: &mut [u32]);
+
+    /// Lane-wise `self + other` modulo 2^32.
+    #[must_use]
+    fn add(self, other: Self) -> Self;
+
+    /// Lane-wise exclusive or.
+    #[must_use]
+    fn xor(self, other: Self) -> Self;
+
+    /// Exclusive or of three vectors.
+    #[must_use]
+    fn xor3(self, b: Self, c: Self) -> Self;
+
+    /// SHA-2's choice, lane-wise: bits of `f` where `self` is 1, of `g` where it is 0.
+    #[must_use]
+    fn choose(self, f: Self, g: Self) -> Self;
+
+    /// SHA-2's majority of three bits, lane-wise.
+    #[must_use]
+    fn majority(self, b: Self, c: Self) -> Self;
+
+    /// Rotates every lane right by `N` bits, 0 < `N` < 32.
+    #[must_use]
+    fn rotate_right<const N: u32>(self) -> Self;
+
+    /// Shifts every lane right by `N` bits, zeros in, 0 < `N` < 32.
+    #[must_use]
+    fn shift_right<const N: u32>(self) -> Self;
+
+    /// Reverses the four bytes of every lane.
+    #[must_use]
+    fn swap_bytes(self) -> Self;
+
+    /// Bit `i` of the answer says whether lane `i` is at most lane `i` of `other`, unsigned.
+    #[must_use]
+    fn at_most(self, other: Self) -> u32;
+
+    /// Rotates each group of four lanes: lane `4g + i` of the answer is lane `4g + (i + N) % 4`.
+    #[must_use]
+    fn rotate_quads<const N: u32>(self) -> Self;
+
+    /// Four vectors seen as a matrix of 128-bit cells, transposed within each block of
+    /// `COUNT / 4` by `COUNT / 4` cells: AVX-512 turns four rows of four cells into four columns,
+    /// AVX2 does so for the two 2-by-2 blocks `[0, 1]` and `[2, 3]`. Its own inverse.
+    #[must_use]
+    fn transpose_quads(rows: [Self; 4]) -> [Self; 4];
+}
