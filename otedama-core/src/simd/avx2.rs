@@ -1,7 +1,7 @@
 //! AVX2: eight 32-bit lanes. No rotate and no three-input logic: both are spelled out.
 
 use super::{Lanes, Token, Vectorized};
-use crate::cpu::Avx2;
+use crate::cpu::{Avx2, Isa};
 use std::arch::x86_64::*;
 
 /// Eight 32-bit lanes in one ymm register.
@@ -11,6 +11,8 @@ pub struct U32x8(__m256i);
 
 impl Token for Avx2 {
     type Lanes = U32x8;
+
+    const ISA: Isa = Isa::Avx2;
 
     #[inline]
     fn run<B: Vectorized>(self, body: B) -> B::Output {

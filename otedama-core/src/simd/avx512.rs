@@ -1,7 +1,7 @@
 //! AVX-512: sixteen 32-bit lanes. Rotates and three-input logic are single instructions here.
 
 use super::{Lanes, Token, Vectorized};
-use crate::cpu::Avx512;
+use crate::cpu::{Avx512, Isa};
 use std::arch::x86_64::*;
 
 /// Sixteen 32-bit lanes in one zmm register.
@@ -11,6 +11,8 @@ pub struct U32x16(__m512i);
 
 impl Token for Avx512 {
     type Lanes = U32x16;
+
+    const ISA: Isa = Isa::Avx512;
 
     #[inline]
     fn run<B: Vectorized>(self, body: B) -> B::Output {

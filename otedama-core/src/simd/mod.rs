@@ -17,10 +17,15 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 
+use crate::cpu::Isa;
+
 /// A token that enters code compiled for its instruction set.
 pub trait Token: Copy + Send + Sync + 'static {
     /// The vector of 32-bit lanes that this instruction set works on.
     type Lanes: Lanes<Token = Self>;
+
+    /// The instruction set that this token proves.
+    const ISA: Isa;
 
     /// Runs `body` inside a function compiled for this instruction set.
     fn run<B: Vectorized>(self, body: B) -> B::Output;

@@ -1,0 +1,3 @@
+//! The proof-of-work algorithms, one folder each.
+
+pub mod sha256d;
