@@ -70,16 +70,6 @@ impl<T: Token> Kernel for LanesKernel<T> {
 /// Groups of up to this many messages are hashed faster one by one than in lanes mostly empty.
 const SCALAR_GROUP: usize = 2;
 
-/// Repeats a block for each value of a constant, so that every index and round constant in it folds.
-macro_rules! unrolled {
-    ($T:ident in [$($value:literal)*] $body:block) => {
-        $({
-            const $T: usize = $value;
-            $body
-        })*
-    };
-}
-
 /// [`Kernel::search`] as a piece of work for a token.
 struct SearchNonces<'a> {
     search: &'a Search,

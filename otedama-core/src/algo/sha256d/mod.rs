@@ -22,6 +22,16 @@
 //!
 //! Sources: FIPS 180-4 (SHA-256), BIP 320 (version rolling), Bitcoin's block header serialisation.
 
+/// Repeats a block for each value of a constant, so that every index and round constant in it folds.
+macro_rules! unrolled {
+    ($T:ident in [$($value:literal)*] $body:block) => {
+        $({
+            const $T: usize = $value;
+            $body
+        })*
+    };
+}
+
 mod lanes;
 mod portable;
 #[cfg(target_arch = "x86_64")]

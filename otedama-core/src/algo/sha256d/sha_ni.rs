@@ -136,12 +136,11 @@ fn chunk_two_sums(search: &Search, nonces: [u32; STREAMS]) -> [[__m128i; STREAMS
         }
     }
     let mut sums = [[_mm_setzero_si128(); STREAMS]; 16];
-    for (q, (sums, k)) in sums.iter_mut().zip(K.as_chunks().0).enumerate() {
+    unrolled!(Q in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
         for i in 0..STREAMS {
-            sums[i] = _mm_add_epi32(w[i][q % 4], quad_of(k));
-            w[i][q % 4] = expand(&w[i], q % 4);
+            sums[Q][i] = next_sums::<Q>(&mut w[i]);
         }
-    }
+    });
     sums
 }
 
@@ -175,19 +174,16 @@ fn second_hash_last_words(first_hashes: [Working; STREAMS]) -> [u32; STREAMS] {
     }
     let mut working = [Working::load(&IV); STREAMS];
     let mut sums = [_mm_setzero_si128(); STREAMS];
-    for (q, k) in K.as_chunks().0.iter().enumerate() {
+    unrolled!(Q in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
         for i in 0..STREAMS {
-            sums[i] = _mm_add_epi32(w[i][q % 4], quad_of(k));
-            if q < 12 {
-                w[i][q % 4] = expand(&w[i], q % 4);
-            }
+            sums[i] = next_sums::<Q>(&mut w[i]);
         }
-        if q < 15 {
+        if Q < 15 {
             four_rounds(&mut working, &sums);
         } else {
             two_rounds(&mut working, &sums);
         }
-    }
+    });
     // Two rounds leave the newer pair in `abef`: f, e, b, a from lane 0 up.
     working.map(|working| IV[7].wrapping_add(_mm_extract_epi32::<0>(working.abef) as u32))
 }
@@ -197,15 +193,12 @@ fn second_hash_last_words(first_hashes: [Working; STREAMS]) -> [u32; STREAMS] {
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn compress<const N: usize>(working: &mut [Working; N], mut w: [[__m128i; 4]; N]) {
     let mut sums = [_mm_setzero_si128(); N];
-    for (q, k) in K.as_chunks().0.iter().enumerate() {
+    unrolled!(Q in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
         for i in 0..N {
-            sums[i] = _mm_add_epi32(w[i][q % 4], quad_of(k));
-            if q < 12 {
-                w[i][q % 4] = expand(&w[i], q % 4);
-            }
+            sums[i] = next_sums::<Q>(&mut w[i]);
         }
         four_rounds(working, &sums);
-    }
+    });
 }
 
 /// The working variables as the instructions want them; lane 3 holds the first letter, lane 0 the last.
@@ -255,15 +248,18 @@ fn two_rounds<const N: usize>(working: &mut [Working; N], sums: &[__m128i; N]) {
     }
 }
 
-/// The four schedule words sixteen after those in register `q`: `w` is a ring of sixteen words, the
-/// oldest of which are in register `q`.
+/// `K + W` of rounds `4 * Q ..`, after which their place in the ring `w` of sixteen words is taken by
+/// the words sixteen later.
 #[inline]
 #[target_feature(enable = "sha,sse4.1,ssse3")]
-fn expand(w: &[__m128i; 4], q: usize) -> __m128i {
-    let [oldest, second, third, newest] = [w[q], w[(q + 1) % 4], w[(q + 2) % 4], w[(q + 3) % 4]];
-    let seven_before = _mm_alignr_epi8::<4>(newest, third);
-    let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, second), seven_before);
-    _mm_sha256msg2_epu32(sum, newest)
+fn next_sums<const Q: usize>(w: &mut [__m128i; 4]) -> __m128i {
+    let [oldest, second, third, newest] = [w[Q % 4], w[(Q + 1) % 4], w[(Q + 2) % 4], w[(Q + 3) % 4]];
+    if Q < 12 {
+        let seven_before = _mm_alignr_epi8::<4>(newest, third);
+        let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, second), seven_before);
+        w[Q % 4] = _mm_sha256msg2_epu32(sum, newest);
+    }
+    _mm_add_epi32(oldest, quad_of(&K.as_chunks().0[Q]))
 }
 
 /// Adds the state before a compression to the one after it.
