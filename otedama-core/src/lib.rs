@@ -1,4 +1,5 @@
 //! otedama-core
+pub mod algo;
 pub mod cpu;
 pub mod primitive;
 pub mod simd;

@@ -1,0 +1,3 @@
+//! The proof-of-work algorithms, a module each.
+
+pub mod scrypt;
