@@ -1,3 +1,4 @@
-//! The proof-of-work algorithms, one folder each.
+//! Kernels: one folder per algorithm, in each a readable oracle and the fast forms tested against it.
 
+pub mod scrypt;
 pub mod sha256d;

@@ -1,4 +1,5 @@
 //! Building blocks in the order and words of their specifications: portable, safe, readable. They are
 //! the oracles that the fast kernels are tested against, and do the work that happens once per job.
 
+pub mod salsa20;
 pub mod sha256;

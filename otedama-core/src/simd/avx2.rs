@@ -44,6 +44,27 @@ impl Lanes for U32x8 {
     }
 
     #[inline(always)]
+    fn load(_: Avx2, from: &[u32]) -> Self {
+        assert_eq!(from.len(), 8, "eight lanes need eight numbers");
+        // SAFETY: the token proves AVX2; `from` has 32 readable bytes (asserted above).
+        U32x8(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn load_bytes(_: Avx2, from: &[u8]) -> Self {
+        assert_eq!(from.len(), 32, "eight lanes are 32 bytes");
+        // SAFETY: the token proves AVX2; `from` has 32 readable bytes (asserted above).
+        U32x8(unsafe { _mm256_loadu_si256(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        assert_eq!(out.len(), 32, "eight lanes are 32 bytes");
+        // SAFETY: a lane value proves AVX2; `out` has 32 writable bytes (asserted above).
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [u32]) {
         assert_eq!(out.len(), 8, "eight lanes need eight places");
         // SAFETY: a lane value proves AVX2; `out` has 32 writable bytes (asserted above).

@@ -52,6 +52,27 @@ impl Lanes for U32x16 {
     }
 
     #[inline(always)]
+    fn load(_: Avx512, from: &[u32]) -> Self {
+        assert_eq!(from.len(), 16, "sixteen lanes need sixteen numbers");
+        // SAFETY: the token proves AVX-512 F; `from` has 64 readable bytes (asserted above).
+        U32x16(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn load_bytes(_: Avx512, from: &[u8]) -> Self {
+        assert_eq!(from.len(), 64, "sixteen lanes are 64 bytes");
+        // SAFETY: the token proves AVX-512 F; `from` has 64 readable bytes (asserted above).
+        U32x16(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        assert_eq!(out.len(), 64, "sixteen lanes are 64 bytes");
+        // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [u32]) {
         assert_eq!(out.len(), 16, "sixteen lanes need sixteen places");
         // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).

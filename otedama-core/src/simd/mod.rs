@@ -54,6 +54,25 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// Lane `i` is `f(i)`. For preparation, not for inner loops.
     fn from_fn(token: Self::Token, f: impl FnMut(usize) -> u32) -> Self;
 
+    /// Copies lanes in; `from` must have [`Self::COUNT`] elements.
+    ///
+    /// # Panics
+    /// If it has another length.
+    fn load(token: Self::Token, from: &[u32]) -> Self;
+
+    /// Copies lanes in from `4 * COUNT` bytes at any address, each lane in the machine's byte order.
+    /// For memory that [`Self::store_bytes`] wrote.
+    ///
+    /// # Panics
+    /// If `from` has another length.
+    fn load_bytes(token: Self::Token, from: &[u8]) -> Self;
+
+    /// Copies the lanes out as `4 * COUNT` bytes at any address, each lane in the machine's byte order.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    fn store_bytes(self, out: &mut [u8]);
+
     /// Copies the lanes out; `out` must have [`Self::COUNT`] elements.
     ///
     /// # Panics
