@@ -1,4 +1,6 @@
 //! otedama-core
+pub mod algorithm;
 pub mod cpu;
 pub mod primitive;
 pub mod simd;
+pub mod topology;
