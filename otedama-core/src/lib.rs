@@ -1,6 +1,7 @@
 //! otedama-core
 pub mod algorithm;
 pub mod cpu;
+pub mod epoch;
 pub mod mem;
 pub mod primitive;
 pub mod simd;
