@@ -88,7 +88,8 @@ impl EpochStore {
 
     /// The epoch `key`, to the depth asked: at once if it is there, after waiting if someone is
     /// building it, else built here, which takes seconds to minutes. `progress` shows the build and can
-    /// end the call; ending the call that builds ends the build for everyone who waits for it.
+    /// end the call; ending the call that builds ends the build for everyone who waits for it. Numbers
+    /// add up over the calls a progress is used for, so give each call a new one.
     ///
     /// # Errors
     /// [`EpochError`]; nothing is left behind, and the next call starts anew.
