@@ -195,7 +195,7 @@ pub struct Region {
 
 impl Region {
     /// Gets `len` bytes, all zero. Huge pages from a reserved pool, and all pages if the request says so,
-    /// are faulted in here, at some GiB per second.
+    /// are faulted in here, by this thread, at some GiB per second where the machine has touched them before.
     ///
     /// # Errors
     /// [`MemError`], when `len` is zero or there is no memory of any kind.

@@ -79,7 +79,7 @@ impl PageSet {
     }
 
     /// Whether a region of `len` bytes should try a kind: allowed, and long enough to be worth a page.
-    pub(super) fn suits(self, kind: PageKind, len: usize) -> bool {
+    pub fn suits(self, kind: PageKind, len: usize) -> bool {
         self.contains(kind) && len >= kind.least_bytes()
     }
 }
