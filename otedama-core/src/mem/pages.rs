@@ -23,12 +23,12 @@ impl PageKind {
     pub const ALL: [PageKind; 4] =
         [PageKind::Huge1G, PageKind::Huge2M, PageKind::Transparent, PageKind::Plain];
 
-    /// The shortest region, in bytes, that a page of this kind is spent on: a whole 1 GiB page, half a
-    /// 2 MiB page. A shorter region would keep more of the page idle than it uses.
+    /// The shortest region, in bytes, that a page of this kind is spent on: a whole 1 GiB page, a quarter of
+    /// a 2 MiB page. Shorter regions would keep far more of a page idle than they use.
     pub fn least_bytes(self) -> usize {
         match self {
             PageKind::Huge1G => 1 << 30,
-            PageKind::Huge2M | PageKind::Transparent => 1 << 20,
+            PageKind::Huge2M | PageKind::Transparent => 1 << 19,
             PageKind::Plain => 1,
         }
     }

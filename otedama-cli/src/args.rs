@@ -1,0 +1,285 @@
+//! What may be said on the command line.
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use otedama_core::cpu::Isa;
+use otedama_core::{Algorithm, Difficulty, Target, VersionMask};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Proof-of-work hashing as fast as the hardware allows.
+#[derive(Parser, Debug)]
+#[command(name = "otedama-cli", version, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  otedama-cli bench                   how fast is this machine?
+  otedama-cli devices                 what does it have?
+  otedama-cli hash sha256d 00ff       one digest
+  otedama-cli scan sha256d --help     how to find a block's nonce
+
+Exit codes: 0 ok, 1 the work failed, 2 bad usage.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which parts of the machine may be used.
+#[derive(Args, Debug)]
+pub(crate) struct MachineArgs {
+    /// Use these instruction set extensions only: sha-ni, avx2, avx512, or none
+    #[arg(long, global = true, value_name = "LIST", value_parser = parse_isas, help_heading = "Machine")]
+    pub(crate) isa: Option<IsaList>,
+    /// Try these memory pages: huge (else transparent), transparent (else plain), plain
+    #[arg(long, global = true, value_enum, default_value_t = Pages::Huge, value_name = "KIND", help_heading = "Machine")]
+    pub(crate) pages: Pages,
+}
+
+/// A list of instruction set extensions. (A type of its own, or clap would take one per argument.)
+#[derive(Clone, Debug)]
+pub(crate) struct IsaList(pub(crate) Vec<Isa>);
+
+/// The largest memory pages to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pages {
+    /// Huge pages, then transparent ones, then plain ones.
+    Huge,
+    /// Transparent huge pages, then plain ones.
+    Transparent,
+    /// Plain pages.
+    Plain,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Bench(BenchArgs),
+    #[command(subcommand)]
+    Hash(HashCommand),
+    Scan(ScanArgs),
+    Devices(DevicesArgs),
+    Selftest(SelftestArgs),
+}
+
+/// Measure hash rates; results are verified while timing
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  otedama-cli bench                                    every algorithm, fastest kernel, all cores
+  otedama-cli bench sha256d --threads 1 --kernel all   every kernel this CPU can run
+  otedama-cli bench scrypt --seconds 10 --json         for a program")]
+pub(crate) struct BenchArgs {
+    /// What to measure [default: every algorithm this version has kernels for]
+    #[arg(value_name = "ALGORITHM")]
+    pub(crate) algorithms: Vec<Algorithm>,
+    /// Threads, one per core first [default: one per core]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: Option<u32>,
+    /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
+    pub(crate) cpus: Vec<u32>,
+    /// Seconds of hashing for each kernel
+    #[arg(long, short, value_name = "S", default_value_t = 3.0, value_parser = parse_seconds)]
+    pub(crate) seconds: f64,
+    /// One kernel by name, or all that this CPU can run [default: the fastest]
+    #[arg(long, short, value_name = "NAME|all")]
+    pub(crate) kernel: Option<String>,
+    /// Where to run
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"])]
+    pub(crate) device: String,
+    /// Do not let sha256d roll the version (BIP 320): what a pool without version rolling allows
+    #[arg(long)]
+    pub(crate) fixed_version: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Hash hex strings, or lines of hex from standard input
+#[derive(Subcommand, Debug)]
+#[command(after_help = "Examples:
+  otedama-cli hash sha256d 00ff
+  otedama-cli hash scrypt --n 16 --r 1 --p 1 00ff
+  cut -d, -f2 headers.csv | otedama-cli hash sha256d -")]
+pub(crate) enum HashCommand {
+    Sha256d(HashSha256dArgs),
+    Scrypt(HashScryptArgs),
+}
+
+/// SHA-256 of SHA-256
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Prints the digest as 64 hex digits in the order the function outputs them (block explorers
+show the reverse). With '-', reads lines of hex and prints one digest per line.
+
+Example:
+  otedama-cli hash sha256d 0100000000000000"
+)]
+pub(crate) struct HashSha256dArgs {
+    #[command(flatten)]
+    pub(crate) common: HashArgs,
+}
+
+/// scrypt, the input being password and salt (as in Litecoin)
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Prints the digest as 64 hex digits in the order the function outputs them (block explorers
+show the reverse). With '-', reads lines of hex and prints one digest per line. 80-byte inputs with the
+default parameters go through the fast kernels.
+
+Example:
+  otedama-cli hash scrypt --n 16 --r 1 --p 1 00ff"
+)]
+pub(crate) struct HashScryptArgs {
+    #[command(flatten)]
+    pub(crate) common: HashArgs,
+    /// CPU and memory cost: a power of two above 1
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) n: u32,
+    /// Block size
+    #[arg(long, value_name = "R", default_value_t = 1)]
+    pub(crate) r: u32,
+    /// Parallelisation
+    #[arg(long, value_name = "P", default_value_t = 1)]
+    pub(crate) p: u32,
+    /// Another salt than the input itself, in hex
+    #[arg(long, value_name = "HEX")]
+    pub(crate) salt: Option<String>,
+}
+
+/// What every hash takes.
+#[derive(Args, Debug)]
+pub(crate) struct HashArgs {
+    /// The input in hex, or '-' for one input per line of standard input
+    #[arg(value_name = "HEX")]
+    pub(crate) input: String,
+    /// One kernel by name [default: the fastest]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// Print {algorithm, input, digest} as JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Search an 80-byte header's nonces (and versions) for hashes that meet a target
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Prints each {nonce, version, digest} found; the digest is in the order the function outputs it.
+
+Example: find the nonce of Bitcoin's genesis block.
+  otedama-cli scan sha256d --difficulty 1 --first --start 2000000000 \\
+    0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d00000000"
+)]
+pub(crate) struct ScanArgs {
+    /// sha256d or scrypt
+    #[arg(value_name = "ALGORITHM")]
+    pub(crate) algorithm: Algorithm,
+    /// The 80-byte header in hex; the nonce in it does not matter
+    #[arg(value_name = "HEADER_HEX")]
+    pub(crate) header: String,
+    /// The largest hash wanted, as a number in up to 64 hex digits
+    #[arg(long, value_name = "HEX", required_unless_present = "difficulty", conflicts_with = "difficulty")]
+    pub(crate) target: Option<Target>,
+    /// The same as a difficulty of the algorithm (scrypt: on the pools' scale)
+    #[arg(long, value_name = "D")]
+    pub(crate) difficulty: Option<Difficulty>,
+    /// The first nonce
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) start: u64,
+    /// How many nonces [default: all from the first one on]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Also roll these version bits, such as 1fffe000 (BIP 320)
+    #[arg(long, value_name = "HEX", value_parser = parse_version_mask)]
+    pub(crate) version_mask: Option<VersionMask>,
+    /// Stop at the first find
+    #[arg(long)]
+    pub(crate) first: bool,
+    /// Threads, one per core first [default: one per core]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: Option<u32>,
+    /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
+    pub(crate) cpus: Vec<u32>,
+    /// One kernel by name [default: the fastest]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// Print one JSON object per find
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List what this machine offers: CPUs, nodes, caches, instruction sets, memory pages
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  otedama-cli devices --json")]
+pub(crate) struct DevicesArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Let every kernel compute known answers; say which ran and which are absent
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  otedama-cli selftest")]
+pub(crate) struct SelftestArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// clap's error in one line: what is wrong, without the usage page.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or(&text);
+    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{} (see --help)", line.trim_start_matches("error: "))
+}
+
+fn parse_isas(text: &str) -> Result<IsaList, otedama_core::cpu::UnknownIsa> {
+    if text == "none" {
+        return Ok(IsaList(Vec::new()));
+    }
+    text.split(',').map(str::parse).collect::<Result<_, _>>().map(IsaList)
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.05..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected a number of seconds from 0.05 to 86400".to_owned()),
+    }
+}
+
+fn parse_version_mask(text: &str) -> Result<VersionMask, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let hex = !digits.is_empty() && digits.len() <= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let bits = u32::from_str_radix(digits, 16).ok().filter(|_| hex);
+    let bits = bits.ok_or("expected 1 to 8 hex digits, such as 1fffe000 (BIP 320)")?;
+    VersionMask::new(bits).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_shows_an_example() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        for command in cli.get_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            assert!(help.contains("Example"), "{} --help shows no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn errors_fit_one_line() {
+        let error = Cli::try_parse_from(["otedama-cli", "bench", "--threads", "0"]).unwrap_err();
+        let line = one_line(&error);
+        assert!(!line.contains('\n') && line.contains("'0'") && line.contains("1..=4096"), "{line}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The machine a command runs on: what may be used of it, and how it is described.
+
+use std::path::PathBuf;
+
+use otedama_core::cpu::Isa;
+use otedama_core::mem::{self, PageKind, PageSet, Request};
+use otedama_core::scan::{Kernel, Setup, kernel};
+use otedama_core::topology::{CpuId, Topology};
+use otedama_core::tune::{self, TuningCache};
+use otedama_core::{Algorithm, cpu::Cpu};
+use serde_json::{Value, json};
+
+use crate::args::{MachineArgs, Pages};
+use crate::failure::{Failure, usage};
+use crate::show;
+
+/// The machine, less what the user took away.
+pub(crate) struct Machine {
+    pub(crate) setup: Setup,
+    pub(crate) topology: Topology,
+    tuning: TuningCache,
+}
+
+impl Machine {
+    /// Looks at the machine once.
+    pub(crate) fn detect(args: &MachineArgs) -> Machine {
+        let cpu = match &args.isa {
+            Some(isas) => Cpu::detect().only(&isas.0),
+            None => Cpu::detect(),
+        };
+        let pages = match args.pages {
+            Pages::Huge => PageSet::ALL,
+            Pages::Transparent => PageSet::of(&[PageKind::Transparent]),
+            Pages::Plain => PageSet::PLAIN,
+        };
+        let memory = Request { pages, ..Request::default() };
+        Machine { setup: Setup { cpu, memory }, topology: Topology::detect(), tuning: TuningCache::user() }
+    }
+
+    /// The kernel of this name, or the fastest.
+    pub(crate) fn kernel(
+        &self,
+        algorithm: Algorithm,
+        name: Option<&str>,
+    ) -> Result<&'static Kernel, Failure> {
+        let kernel = match name {
+            Some(name) => kernel(algorithm, name)?,
+            None => tune::best(algorithm, &self.setup, &self.tuning)?,
+        };
+        if let Some(isa) = kernel.needs().filter(|&isa| !self.setup.cpu.has(isa)) {
+            let reason = self.why_absent(isa);
+            return Err(usage(format!("kernel {} needs {isa}: {reason}", kernel.name())));
+        }
+        Ok(kernel)
+    }
+
+    /// Why an extension cannot be used.
+    pub(crate) fn why_absent(&self, isa: Isa) -> &'static str {
+        if Cpu::detect().has(isa) { "--isa leaves it out" } else { "this CPU lacks it" }
+    }
+
+    /// The CPU each thread is pinned to: those asked for, or `threads` of them chosen from the
+    /// topology, or one for each core. More threads than CPUs run unpinned.
+    pub(crate) fn worker_cpus(
+        &self,
+        threads: Option<u32>,
+        cpus: &[u32],
+    ) -> Result<Vec<Option<CpuId>>, Failure> {
+        let usable = self.topology.cpus();
+        if cpus.is_empty() {
+            let count = threads.map_or(self.topology.cores().len().max(1), |threads| threads as usize);
+            if count > usable.len() {
+                return Ok(vec![None; count]);
+            }
+            return Ok(self.topology.worker_cpus(count).into_iter().map(Some).collect());
+        }
+        for cpu in cpus {
+            if !usable.contains(&CpuId(*cpu)) {
+                let names: Vec<_> = usable.iter().map(|cpu| cpu.0.to_string()).collect();
+                return Err(usage(format!("cannot use CPU {cpu}: expected one of {}", names.join(", "))));
+            }
+        }
+        Ok(cpus.iter().map(|&cpu| Some(CpuId(cpu))).collect())
+    }
+
+    /// Lines for a person: CPU, instruction sets, pages, nodes.
+    pub(crate) fn describe(&self) -> String {
+        let isas: Vec<_> = self.setup.cpu.isas().into_iter().map(Isa::name).collect();
+        let isas = if isas.is_empty() { "baseline only".to_owned() } else { isas.join(" ") };
+        format!(
+            "CPU    {}, {}\nISA    {isas}\nPages  {}",
+            self.setup.cpu.brand(),
+            self.topology,
+            mem::system_pages()
+        )
+    }
+
+    /// The same for a program.
+    pub(crate) fn to_json(&self) -> Value {
+        let pages = mem::system_pages();
+        let numbers = |cpus: &[CpuId]| cpus.iter().map(|cpu| cpu.0).collect::<Vec<_>>();
+        let node = |node: &otedama_core::topology::Node| json!({ "id": node.id.0, "memory_bytes": node.memory_bytes, "cpus": numbers(&node.cpus) });
+        let cache = |cache: &otedama_core::topology::Cache| json!({ "level": cache.level, "kind": cache.kind.to_string(), "bytes": cache.bytes, "cpus": numbers(&cache.cpus) });
+        let huge = |pool: &mem::HugePool| json!({ "page_bytes": pool.page_bytes, "total": pool.total, "free": pool.free });
+        json!({
+            "cpu": self.setup.cpu.brand(),
+            "isa": self.setup.cpu.isas().into_iter().map(Isa::name).collect::<Vec<_>>(),
+            "os": std::env::consts::OS,
+            "arch": std::env::consts::ARCH,
+            "cores": self.topology.cores().len(),
+            "cpus": numbers(self.topology.cpus()),
+            "nodes": self.topology.nodes().iter().map(node).collect::<Vec<_>>(),
+            "caches": self.topology.caches().iter().map(cache).collect::<Vec<_>>(),
+            "pages": {
+                "page_bytes": pages.page_bytes,
+                "huge": pages.pools.iter().map(huge).collect::<Vec<_>>(),
+                "transparent": pages.transparent.to_string(),
+            },
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    /// Where kernel choices are remembered.
+    pub(crate) fn tuning_path(&self) -> Option<PathBuf> {
+        self.tuning.path().map(Into::into)
+    }
+}
+
+/// One line for a cache of the topology table.
+pub(crate) fn cache_line(cache: &otedama_core::topology::Cache) -> String {
+    let sharing = match cache.cpus.len() {
+        1 => "one CPU".to_owned(),
+        many => format!("{many} CPUs"),
+    };
+    format!("L{} {} {} for {sharing}", cache.level, cache.kind, show::bytes(cache.bytes))
+}

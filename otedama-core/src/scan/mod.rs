@@ -1,0 +1,315 @@
+//! Searching and hashing: the two traits behind which every kernel and device works, and the table
+//! that says which of them exist.
+//!
+//! A [`Scanner`] goes through a range of nonces for one job; a [`Hasher`] hashes unrelated inputs, many
+//! at a time. Both keep private state and belong to one thread. Callers see ranges and counts: a vector
+//! kernel steps by its lanes inside, a GPU would split the range into launches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::algorithm::Algorithm;
+use crate::epoch::Epoch;
+use crate::hash256::{Digest, Hash256};
+use crate::job::{Candidate, Job, JobError, SearchSpace};
+
+pub use table::{Kernel, KernelError, Setup, kernel, kernels};
+
+mod scrypt;
+mod sha256d;
+mod table;
+
+/// Searches ranges of nonces (and versions) for one job at a time.
+pub trait Scanner: Send {
+    /// What this scanner is.
+    fn info(&self) -> &ScannerInfo;
+
+    /// Takes up a job; `epoch` is the memory it names, if it names any. Called before the first scan
+    /// and whenever the job changes. Does not allocate once a job of the same shape has been loaded.
+    ///
+    /// # Errors
+    /// If the job is of another algorithm or lacks its epoch.
+    fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError>;
+
+    /// Tries every attempt in `space` for the loaded job, in order of nonces, and appends those that
+    /// meet the target to `found`. Blocks; returns early when `stop` is raised (within about a
+    /// millisecond on a CPU) or `found` is full. Allocates nothing.
+    ///
+    /// # Errors
+    /// If no job is loaded, the space leaves the job's, or `found` could not hold one nonce's versions.
+    fn scan(
+        &mut self,
+        space: &SearchSpace,
+        stop: &StopFlag,
+        found: &mut Candidates,
+    ) -> Result<Scanned, ScanError>;
+}
+
+/// Hashes unrelated inputs; serves verifiers, C and Python. Lanes are filled with strangers' inputs.
+pub trait Hasher: Send {
+    /// What it hashes with: a kernel's name.
+    fn kernel(&self) -> &'static str;
+
+    /// How many inputs it likes to get at a time; any number is correct.
+    fn lanes(&self) -> usize;
+
+    /// Hashes `attempts[i]` into `digests[i]`.
+    ///
+    /// # Errors
+    /// If the two differ in length, an input is not one of this algorithm's, or its epoch is missing.
+    fn hash_many(
+        &mut self,
+        attempts: &[Attempt<'_>],
+        epoch: Option<&Arc<Epoch>>,
+        digests: &mut [Digest],
+    ) -> Result<(), HashError>;
+}
+
+/// One input to hash.
+#[derive(Clone, Copy, Debug)]
+pub enum Attempt<'a> {
+    /// The bytes as they are hashed, nonce included.
+    Bytes(&'a [u8]),
+    /// The hash of a sealed header, with the nonce beside it.
+    Sealed {
+        /// The header's hash, in the order it is fed to the function.
+        header_hash: &'a Hash256,
+        /// The nonce.
+        nonce: u64,
+        /// The block height (KawPow's program depends on it).
+        height: u64,
+    },
+}
+
+impl<'a> Attempt<'a> {
+    /// The bytes as they are hashed; `None` for sealed work.
+    pub fn bytes(&self) -> Option<&'a [u8]> {
+        match *self {
+            Attempt::Bytes(bytes) => Some(bytes),
+            Attempt::Sealed { .. } => None,
+        }
+    }
+}
+
+/// What a scanner is, for reports and for whoever splits the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScannerInfo {
+    /// What it mines.
+    pub algorithm: Algorithm,
+    /// The kernel's full name, such as `sha256d-avx512`.
+    pub kernel: &'static str,
+    /// Where it runs: `cpu`, or a device's id.
+    pub device: String,
+    /// How many nonces it tries at once; ranges of a multiple waste nothing.
+    pub lanes: usize,
+    /// The most versions one scan may cover.
+    pub max_versions: u32,
+    /// The memory it obtained, if it needed any: bytes and kind of pages.
+    pub memory: Option<(usize, crate::mem::PageKind)>,
+}
+
+/// How far a scan came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Attempts made, exactly: the nonces done times the versions. Hash rates and resuming rest on it.
+    pub tried: u64,
+    /// Why it ended.
+    pub end: ScanEnd,
+}
+
+/// Why a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanEnd {
+    /// The range is done.
+    Done,
+    /// The stop flag was raised.
+    Stopped,
+    /// The candidates are full; go on at `start + tried / versions` after emptying them.
+    Full,
+}
+
+/// A wish to stop, seen by every scan that was given it.
+#[derive(Debug, Default)]
+pub struct StopFlag(AtomicBool);
+
+impl StopFlag {
+    /// A flag that is not raised.
+    pub const fn new() -> StopFlag {
+        StopFlag(AtomicBool::new(false))
+    }
+
+    /// Asks every scan that watches this flag to end. It cannot be lowered: new work brings a new flag.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether someone asked.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The candidates of a scan, at most as many as it was made for. Nothing is allocated after that.
+#[derive(Debug)]
+pub struct Candidates {
+    list: Vec<Candidate>,
+    capacity: usize,
+}
+
+impl Candidates {
+    /// Room for this many.
+    pub fn with_capacity(capacity: usize) -> Candidates {
+        Candidates { list: Vec::with_capacity(capacity), capacity }
+    }
+
+    /// Those found so far, in order of their nonces.
+    pub fn as_slice(&self) -> &[Candidate] {
+        &self.list
+    }
+
+    /// How many more fit.
+    pub fn room(&self) -> usize {
+        self.capacity - self.list.len()
+    }
+
+    /// Forgets them all; the room stays.
+    pub fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    /// Appends one, or says that there is no room.
+    pub fn push(&mut self, candidate: Candidate) -> Result<(), CandidatesFull> {
+        if self.list.len() == self.capacity {
+            return Err(CandidatesFull);
+        }
+        self.list.push(candidate);
+        Ok(())
+    }
+
+    /// Takes back those of this nonce, which must be the last ones: the nonce will be tried again.
+    pub(crate) fn take_back(&mut self, nonce: u64) {
+        while self.list.pop_if(|last| last.nonce == nonce).is_some() {}
+    }
+}
+
+/// There is no room for another candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CandidatesFull;
+
+/// Why a scan could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// A job of another algorithm.
+    #[error("job is for {found}: this scanner mines {expected}")]
+    WrongAlgorithm {
+        /// What the scanner mines.
+        expected: Algorithm,
+        /// What the job asks for.
+        found: Algorithm,
+    },
+    /// `scan` before `load`.
+    #[error("no job is loaded: load one before scanning")]
+    NoJob,
+    /// The space to search leaves the job's.
+    #[error(transparent)]
+    Space(#[from] JobError),
+    /// More versions than one scan may cover.
+    #[error("scan covers {count} versions: expected at most {max}")]
+    TooManyVersions {
+        /// How many were asked for.
+        count: u32,
+        /// How many are allowed.
+        max: u32,
+    },
+    /// The candidates could not hold one nonce's versions.
+    #[error("room for {room} candidates: expected room for at least one nonce's {needed} versions")]
+    NoRoom {
+        /// Places left.
+        room: usize,
+        /// Places needed.
+        needed: usize,
+    },
+    /// The job's epoch was not given.
+    #[error("{0} needs the epoch its job names: none was given")]
+    NoEpoch(Algorithm),
+    /// A device failed.
+    #[error("device failed: {0}")]
+    Device(String),
+}
+
+impl ScanError {
+    /// Whether the same scan may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, ScanError::NoEpoch(_) | ScanError::Device(_))
+    }
+}
+
+/// Why inputs could not be hashed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HashError {
+    /// As many digests as inputs are needed.
+    #[error("{digests} places for digests: expected one for each of {inputs} inputs")]
+    Lengths {
+        /// Inputs given.
+        inputs: usize,
+        /// Places for digests given.
+        digests: usize,
+    },
+    /// An input this algorithm does not take.
+    #[error("{algorithm} input has {found} bytes: expected {expected}")]
+    WrongInput {
+        /// What hashes.
+        algorithm: Algorithm,
+        /// Its length in bytes, 32 for sealed work.
+        found: usize,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// The algorithm's epoch was not given.
+    #[error("{0} needs an epoch: none was given")]
+    NoEpoch(Algorithm),
+}
+
+/// Checks every scanner makes before it starts; returns the versions per nonce.
+fn check_scan(
+    job: Option<&Arc<Job>>,
+    space: &SearchSpace,
+    max_versions: u32,
+    found: &Candidates,
+) -> Result<u32, ScanError> {
+    let job = job.ok_or(ScanError::NoJob)?;
+    space.check_within(&job.space())?;
+    let versions = space.versions.count;
+    if versions > max_versions {
+        return Err(ScanError::TooManyVersions { count: versions, max: max_versions });
+    }
+    if found.capacity < versions as usize {
+        return Err(ScanError::NoRoom { room: found.capacity, needed: versions as usize });
+    }
+    Ok(versions)
+}
+
+/// Checks every hasher of blobs makes before it starts.
+fn check_attempts(
+    algorithm: Algorithm,
+    attempts: &[Attempt<'_>],
+    digests: &[Digest],
+    fits: impl Fn(&[u8]) -> bool,
+    expected: &'static str,
+) -> Result<(), HashError> {
+    if attempts.len() != digests.len() {
+        return Err(HashError::Lengths { inputs: attempts.len(), digests: digests.len() });
+    }
+    for attempt in attempts {
+        match attempt.bytes() {
+            Some(bytes) if fits(bytes) => {}
+            other => {
+                let found = other.map_or(32, <[u8]>::len);
+                return Err(HashError::WrongInput { algorithm, found, expected });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! Which kernels exist: one table, the only place where the choice of instruction set is made.
+//!
+//! A row names its algorithm, what it needs of the CPU and how it is made. Rows stand in the order in
+//! which one would guess them to be fast, the oracle last; [`crate::tune`] measures instead of guessing.
+
+use std::fmt;
+
+use super::{Hasher, Scanner, scrypt, sha256d};
+use crate::algo;
+use crate::algorithm::Algorithm;
+use crate::cpu::{Cpu, Isa};
+use crate::mem::{MemError, Request};
+use crate::selftest::{self, SelfTestError};
+
+/// What a kernel may use: the CPU (less what the user took away) and where its memory should come from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The CPU.
+    pub cpu: Cpu,
+    /// Page sizes to try and the NUMA node to be near, for kernels that need memory.
+    pub memory: Request,
+}
+
+impl Setup {
+    /// Everything this machine offers.
+    pub fn detect() -> Setup {
+        Setup { cpu: Cpu::detect(), memory: Request::default() }
+    }
+}
+
+/// One way to compute one algorithm on this CPU.
+pub struct Kernel {
+    algorithm: Algorithm,
+    name: &'static str,
+    needs: Option<Isa>,
+    make: Make,
+}
+
+/// Makes an algorithm's bare kernel, or nothing if the CPU lacks the token it needs.
+enum Make {
+    Sha256d(fn(&Cpu) -> Option<Box<dyn algo::sha256d::Kernel>>),
+    Scrypt(fn(&Cpu) -> Option<Box<dyn algo::scrypt::Kernel>>),
+}
+
+impl Kernel {
+    /// What it computes.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Its full name: the algorithm's and its own, such as `sha256d-avx512`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The instruction set extension it cannot do without, if any.
+    pub fn needs(&self) -> Option<Isa> {
+        self.needs
+    }
+
+    /// Whether this CPU has what it needs.
+    pub fn runs_on(&self, cpu: &Cpu) -> bool {
+        self.needs.is_none_or(|isa| cpu.has(isa))
+    }
+
+    /// Whether it is the algorithm's oracle: slow, readable, runs on any CPU.
+    pub fn is_oracle(&self) -> bool {
+        self.needs.is_none()
+    }
+
+    /// A scanner of this kernel that has passed its self-test.
+    ///
+    /// # Errors
+    /// If the CPU lacks what it needs, its memory cannot be had, or a known answer came out wrong.
+    pub fn scanner(&'static self, setup: &Setup) -> Result<Box<dyn Scanner>, KernelError> {
+        let mut scanner = match self.make {
+            Make::Sha256d(make) => sha256d::scanner(self.name, self.made(make(&setup.cpu))?),
+            Make::Scrypt(make) => scrypt::scanner(self.name, self.made(make(&setup.cpu))?, setup)?,
+        };
+        selftest::scanner(scanner.as_mut()).map_err(|error| self.failed(error))?;
+        Ok(scanner)
+    }
+
+    /// A hasher of this kernel that has passed its self-test.
+    ///
+    /// # Errors
+    /// As [`Kernel::scanner`].
+    pub fn hasher(&'static self, setup: &Setup) -> Result<Box<dyn Hasher>, KernelError> {
+        let mut hasher = match self.make {
+            Make::Sha256d(make) => sha256d::hasher(self.name, self.made(make(&setup.cpu))?),
+            Make::Scrypt(make) => scrypt::hasher(self.name, self.made(make(&setup.cpu))?, setup)?,
+        };
+        selftest::hasher(self.algorithm, hasher.as_mut()).map_err(|error| self.failed(error))?;
+        Ok(hasher)
+    }
+
+    fn made<K>(&self, kernel: Option<K>) -> Result<K, KernelError> {
+        match (kernel, self.needs) {
+            (Some(kernel), _) => Ok(kernel),
+            (None, Some(isa)) => Err(KernelError::Missing { kernel: self.name, isa }),
+            (None, None) => Err(KernelError::None(self.algorithm)),
+        }
+    }
+
+    fn failed(&self, error: SelfTestError) -> KernelError {
+        KernelError::SelfTest { kernel: self.name, error }
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernel({})", self.name)
+    }
+}
+
+/// Every kernel of an algorithm, whether this CPU can run it or not.
+pub fn kernels(algorithm: Algorithm) -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().filter(move |kernel| kernel.algorithm == algorithm)
+}
+
+/// The kernel of this name: the full one (`sha256d-avx512`) or without the algorithm (`avx512`).
+///
+/// # Errors
+/// If the algorithm has no such kernel; the message lists those it has.
+pub fn kernel(algorithm: Algorithm, name: &str) -> Result<&'static Kernel, KernelError> {
+    let short = name.strip_prefix(algorithm.name()).and_then(|rest| rest.strip_prefix('-')).unwrap_or(name);
+    let matches = |kernel: &&Kernel| kernel.name.strip_prefix(algorithm.name()) == Some(&format!("-{short}"));
+    kernels(algorithm).find(matches).ok_or_else(|| KernelError::Unknown {
+        algorithm,
+        name: name.to_owned(),
+        expected: kernels(algorithm).map(|kernel| kernel.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Why a kernel cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// No kernel of this name.
+    #[error("unknown {algorithm} kernel '{name}': expected {expected}", expected = if expected.is_empty() { "nothing, there is none in this version" } else { expected })]
+    Unknown {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        expected: String,
+    },
+    /// The CPU lacks what it needs, or the user took it away.
+    #[error("kernel {kernel} needs {isa}: this CPU does not offer it")]
+    Missing {
+        /// The kernel.
+        kernel: &'static str,
+        /// What it needs.
+        isa: Isa,
+    },
+    /// This version has no kernel for the algorithm, or none that this CPU can run.
+    #[error("no {0} kernel can run here: expected an algorithm that `selftest` lists")]
+    None(Algorithm),
+    /// Its memory could not be had.
+    #[error("kernel {kernel} got no memory: {error}")]
+    Memory {
+        /// The kernel.
+        kernel: &'static str,
+        /// Why.
+        #[source]
+        error: MemError,
+    },
+    /// It computed a known answer wrongly and must not be used.
+    #[error("kernel {kernel} failed its self-test and is not used: {error}")]
+    SelfTest {
+        /// The kernel.
+        kernel: &'static str,
+        /// What came out wrong.
+        #[source]
+        error: SelfTestError,
+    },
+}
+
+const fn row(algorithm: Algorithm, name: &'static str, needs: Isa, make: Make) -> Kernel {
+    Kernel { algorithm, name, needs: Some(needs), make }
+}
+
+/// A row that runs everywhere: the readable form that the others are judged by.
+const fn oracle(algorithm: Algorithm, name: &'static str, make: Make) -> Kernel {
+    Kernel { algorithm, name, needs: None, make }
+}
+
+static KERNELS: &[Kernel] = &[
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Sha256d,
+        "sha256d-avx512",
+        Isa::Avx512,
+        Make::Sha256d(|cpu| Some(Box::new(algo::sha256d::LanesKernel::new(cpu.avx512()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Sha256d,
+        "sha256d-sha-ni",
+        Isa::ShaNi,
+        Make::Sha256d(|cpu| Some(Box::new(algo::sha256d::ShaNiKernel::new(cpu.sha_ni()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Sha256d,
+        "sha256d-avx2",
+        Isa::Avx2,
+        Make::Sha256d(|cpu| Some(Box::new(algo::sha256d::LanesKernel::new(cpu.avx2()?)))),
+    ),
+    oracle(
+        Algorithm::Sha256d,
+        "sha256d-portable",
+        Make::Sha256d(|_| Some(Box::new(algo::sha256d::Portable))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Scrypt,
+        "scrypt-avx512-x8",
+        Isa::Avx512,
+        Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx512_x8(cpu.avx512()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Scrypt,
+        "scrypt-avx512-x4",
+        Isa::Avx512,
+        Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx512_x4(cpu.avx512()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Scrypt,
+        "scrypt-avx512-x12",
+        Isa::Avx512,
+        Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx512_x12(cpu.avx512()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Scrypt,
+        "scrypt-avx2-x4",
+        Isa::Avx2,
+        Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx2_x4(cpu.avx2()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Scrypt,
+        "scrypt-avx2-x6",
+        Isa::Avx2,
+        Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx2_x6(cpu.avx2()?)))),
+    ),
+    #[cfg(target_arch = "x86_64")]
+    row(
+        Algorithm::Scrypt,
+        "scrypt-avx2-x8",
+        Isa::Avx2,
+        Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx2_x8(cpu.avx2()?)))),
+    ),
+    oracle(
+        Algorithm::Scrypt,
+        "scrypt-portable",
+        Make::Scrypt(|_| Some(Box::new(algo::scrypt::Portable::new()))),
+    ),
+];

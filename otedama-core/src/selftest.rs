@@ -1,0 +1,159 @@
+//! Known answers from real chains that every kernel must give before it may work.
+
+use std::sync::Arc;
+
+use crate::algorithm::Algorithm;
+use crate::hash256::{Digest, Hash256};
+use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange, version_of};
+use crate::scan::{Attempt, Candidates, HashError, Hasher, ScanError, Scanner, StopFlag};
+use crate::target::CompactBits;
+
+/// Lets a scanner find the nonces of known blocks among their neighbours.
+///
+/// # Errors
+/// If it finds anything else than exactly the known nonce.
+pub fn scanner(scanner: &mut dyn Scanner) -> Result<(), SelfTestError> {
+    let algorithm = scanner.info().algorithm;
+    let max_versions = scanner.info().max_versions;
+    let mut tested = false;
+    for block in known_blocks(algorithm) {
+        // A neighbourhood that no lane width divides, with the known nonce away from its edges.
+        let nonce = u64::from(block.nonce());
+        let nonces = NonceRange { start: nonce - 22, count: 37 };
+        let rolls: &[Option<VersionMask>] =
+            if algorithm == Algorithm::Sha256d { &[None, Some(VersionMask::BIP320)] } else { &[None] };
+        for &roll in rolls {
+            let job = Arc::new(block.job(algorithm, roll)?);
+            let versions =
+                VersionRange { start: 0, count: job.space().versions.count.min(max_versions).min(5) };
+            let mut found = Candidates::with_capacity(8);
+            scanner.load(&job, None)?;
+            scanner.scan(&SearchSpace { nonces, versions }, &StopFlag::new(), &mut found)?;
+            let expected = Candidate { nonce, version: roll.map(|_| version_of(&block.header)) };
+            if found.as_slice() != [expected] {
+                return Err(SelfTestError::Found {
+                    block: block.name,
+                    expected,
+                    found: found.as_slice().to_vec(),
+                });
+            }
+        }
+        tested = true;
+    }
+    if tested { Ok(()) } else { Err(SelfTestError::NoAnswer(algorithm)) }
+}
+
+/// Lets a hasher hash known blocks, each in every lane's place.
+///
+/// # Errors
+/// If a digest differs from the chain's.
+pub fn hasher(algorithm: Algorithm, hasher: &mut dyn Hasher) -> Result<(), SelfTestError> {
+    let blocks: Vec<Block> = known_blocks(algorithm).collect();
+    if blocks.is_empty() {
+        return Err(SelfTestError::NoAnswer(algorithm));
+    }
+    // One more than the lanes, so that a full batch and a remainder are both seen.
+    let count = hasher.lanes() + 1;
+    let attempts: Vec<Attempt<'_>> =
+        blocks.iter().cycle().take(count).map(|block| Attempt::Bytes(&block.header)).collect();
+    let mut digests = vec![Digest::plain([0; 32]); count];
+    hasher.hash_many(&attempts, None, &mut digests)?;
+    for (digest, block) in digests.iter().zip(blocks.iter().cycle()) {
+        if digest.pow != block.hash {
+            return Err(SelfTestError::Hashed { block: block.name, expected: block.hash, found: digest.pow });
+        }
+    }
+    Ok(())
+}
+
+/// What a kernel got wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelfTestError {
+    /// A scan found something else than the known nonce.
+    #[error("scanning {block} found {found:?}: expected exactly {expected:?}")]
+    Found {
+        /// Which block.
+        block: &'static str,
+        /// What is there to find.
+        expected: Candidate,
+        /// What was found.
+        found: Vec<Candidate>,
+    },
+    /// A digest came out wrong.
+    #[error("hashing {block} gave {found:?}: expected {expected:?}")]
+    Hashed {
+        /// Which block.
+        block: &'static str,
+        /// Its hash.
+        expected: Hash256,
+        /// What came out.
+        found: Hash256,
+    },
+    /// There is nothing to test with, so nothing may run.
+    #[error("no known answer for {0}")]
+    NoAnswer(Algorithm),
+    /// The scan itself failed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Hashing itself failed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The job itself is not one.
+    #[error("known answer is unusable: {0}")]
+    Answer(String),
+}
+
+/// A block of a real chain.
+struct Block {
+    name: &'static str,
+    header: [u8; 80],
+    hash: Hash256,
+}
+
+impl Block {
+    fn nonce(&self) -> u32 {
+        u32::from_le_bytes([self.header[76], self.header[77], self.header[78], self.header[79]])
+    }
+
+    fn bits(&self) -> CompactBits {
+        CompactBits(u32::from_le_bytes([self.header[72], self.header[73], self.header[74], self.header[75]]))
+    }
+
+    fn job(&self, algorithm: Algorithm, roll: Option<VersionMask>) -> Result<Job, SelfTestError> {
+        let unusable =
+            |error: &dyn std::fmt::Display| SelfTestError::Answer(format!("{}: {error}", self.name));
+        let target = self.bits().to_target().map_err(|e| unusable(&e))?;
+        Job::blob(JobId(0), algorithm, &self.header, roll, target).map_err(|e| unusable(&e))
+    }
+}
+
+/// Name, header and hash (as displayed) of known blocks; facts of the chains named.
+const BLOCKS: &[(Algorithm, &str, &str, &str)] = &[
+    (
+        Algorithm::Sha256d,
+        "Bitcoin's genesis block",
+        "0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d1dac2b7c",
+        "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+    ),
+    (
+        Algorithm::Sha256d,
+        "Bitcoin's block 170",
+        "0100000055bd840a78798ad0da853f68974f3d183e2bd1db6a842c1feecf222a00000000ff104ccb05421ab93e63f8c3ce5c2c2e9dbb37de2764b3a3175c8166562cac7d51b96a49ffff001d283e9e70",
+        "00000000d1145790a8694403d4063f323d499e655c83426834d4ce2f8dd4a2ee",
+    ),
+    (
+        Algorithm::Scrypt,
+        "Litecoin's genesis block",
+        "010000000000000000000000000000000000000000000000000000000000000000000000d9ced4ed1130f7b7faad9be25323ffafa33232a17c3edf6cfd97bee6bafbdd97b9aa8e4ef0ff0f1ecd513f7c",
+        "0000050c34a64b415b6b15b37f2216634b5b1669cb9a2e38d76f7213b0671e00",
+    ),
+];
+
+fn known_blocks(algorithm: Algorithm) -> impl Iterator<Item = Block> {
+    BLOCKS.iter().filter(move |row| row.0 == algorithm).filter_map(|&(_, name, header, hash)| {
+        let mut bytes = [0; 80];
+        hex::decode_to_slice(header, &mut bytes).ok()?;
+        Some(Block { name, header: bytes, hash: Hash256::from_display_hex(hash)? })
+    })
+}
