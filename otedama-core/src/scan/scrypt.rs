@@ -11,7 +11,7 @@ use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, SearchSpace, Work, version_of};
-use crate::mem::Region;
+use crate::mem::{Region, Request};
 
 /// The most digests gathered in one call of a kernel; kernels have at most this many lanes.
 const GATHER: usize = 64;
@@ -44,7 +44,9 @@ pub(super) fn hasher(
 }
 
 fn scratchpad(name: &'static str, kernel: &dyn Kernel, setup: &Setup) -> Result<Region, KernelError> {
-    Region::new(kernel.scratchpad_len(), &setup.memory)
+    // Faulted in at once, so that the kind of pages reported is the kind obtained.
+    let request = Request { prefault: true, ..setup.memory.clone() };
+    Region::new(kernel.scratchpad_len(), &request)
         .map_err(|error| KernelError::Memory { kernel: name, error })
 }
 

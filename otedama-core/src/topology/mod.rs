@@ -275,30 +275,18 @@ impl fmt::Display for Topology {
 /// Pins the calling thread to one CPU. Threads it starts later inherit the pin.
 ///
 /// # Errors
-/// The operating system's, when the CPU is offline or not allowed to this process; `Unsupported` where
-/// this version cannot pin (anything but Linux).
-#[cfg(target_os = "linux")]
+/// When the CPU is offline, not allowed to this process, or cannot be named to the operating system.
 pub fn pin_current_thread(cpu: CpuId) -> std::io::Result<()> {
-    use rustix::thread::CpuSet;
-    let mut set = CpuSet::new();
-    if cpu.0 as usize >= CpuSet::MAX_CPU {
-        let limit = CpuSet::MAX_CPU;
-        return Err(std::io::Error::other(format!(
-            "cannot pin to {cpu}: only CPUs below {limit} can be named"
-        )));
+    // The largest set of CPUs that Linux takes without being asked for more.
+    const NAMEABLE: u32 = 1024;
+    if cpu.0 >= NAMEABLE {
+        return Err(std::io::Error::other(format!("only CPUs below {NAMEABLE} can be named")));
     }
-    set.set(cpu.0 as usize);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
-}
-
-/// Pins the calling thread to one CPU. Threads it starts later inherit the pin.
-///
-/// # Errors
-/// Always `Unsupported` on this operating system.
-#[cfg(not(target_os = "linux"))]
-pub fn pin_current_thread(cpu: CpuId) -> std::io::Result<()> {
-    let _ = cpu;
-    Err(std::io::ErrorKind::Unsupported.into())
+    if core_affinity::set_for_current(core_affinity::CoreId { id: cpu.0 as usize }) {
+        Ok(())
+    } else {
+        Err(std::io::Error::other("the operating system refused"))
+    }
 }
 
 /// The CPUs this thread may run on, or `None` where the operating system does not say.
