@@ -170,30 +170,37 @@ impl<L: Lanes> NonceSchedule<L> {
         unrolled!(T in [25 26 27 28 29] { w[T] = sigma1(w[T - 2]).add(w[T - 7]); });
         w[30] = sigma1(w[28]).add(w[23]).add(constant(small_sigma0(W15)));
         w[31] = sigma1(w[29]).add(w[24]).add(constant(small_sigma0(self.w16).wrapping_add(W15)));
-        w[32] = sigma1(w[30]).add(w[25]).add(constant(small_sigma0(self.w17).wrapping_add(self.w16)));
-        unrolled!(T in [33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63] {
-            w[T] = sigma1(w[T - 2]).add(w[T - 7]).add(sigma0(w[T - 15])).add(w[T - 16]);
-        });
         self.kw[3] = w3;
-        unrolled!(T in [18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63] {
+        unrolled!(T in [18 19 20 21 22 23 24 25 26 27 28 29 30 31] {
             self.kw[T] = w[T].add(constant(K[T]));
         });
+        let mut ring: [L; 16] = std::array::from_fn(|i| w[16 + i]);
+        let (rows, constants) = (self.kw[32..].as_chunks_mut::<16>().0, K[32..].as_chunks::<16>().0);
+        for (kw, k) in rows.iter_mut().zip(constants) {
+            unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+                let (near, far) = (ring[(I + 14) % 16], ring[(I + 1) % 16]);
+                ring[I] = ring[I].add(ring[(I + 9) % 16]).add(sigma0(far)).add(sigma1(near));
+                kw[I] = ring[I].add(constant(k[I]));
+            });
+        }
     }
 
     /// Compresses chunk two into a version's midstate: the first hash, one lane per nonce.
     #[inline(always)]
     fn finish_first_hash(&self, midstate: &Midstate) -> [L; 8] {
         let constant = |x| L::splat(self.token, x);
+        let [next_4, next_5, next_6] = midstate.addends.map(constant);
         let mut s = midstate.after_round_3.map(constant);
         s[0] = s[0].add(self.kw[3]);
         s[4] = s[4].add(self.kw[3]);
-        for addend in midstate.addends {
-            s = round(s, constant(addend));
-        }
-        s = round(s, s[7].add(self.kw[7]));
+        s[7] = next_4;
+        s = round(s, next_5);
+        s = round(s, next_6);
+        s = round(s, s[6].add(self.kw[7]));
         for kw in self.kw[8..].as_chunks::<8>().0 {
-            unrolled!(I in [0 1 2 3 4 5 6 7] { s = round(s, s[7].add(kw[I])); });
+            unrolled!(I in [0 1 2 3 4 5 6 7] { s = round(s, s[6].add(kw[I])); });
         }
+        s = round(s, s[6]);
         std::array::from_fn(|i| s[i].add(constant(midstate.state[i])))
     }
 }
@@ -217,11 +224,12 @@ fn second_hash_last_word<L: Lanes>(token: L::Token, first_hash: [L; 8]) -> L {
     let mut s = start.map(constant);
     s[0] = s[0].add(w[0]);
     s[4] = s[4].add(w[0]);
-    unrolled!(T in [1 2 3] { s = round(s, w[T].add(constant(K[T].wrapping_add(IV[7 - T])))); });
-    unrolled!(T in [4 5 6 7] { s = round(s, s[7].add(w[T].add(constant(K[T])))); });
-    s = round(s, s[7].add(constant(K[8].wrapping_add(W8))));
-    unrolled!(T in [9 10 11 12 13 14] { s = round(s, s[7].add(constant(K[T]))); });
-    s = round(s, s[7].add(constant(K[15].wrapping_add(W15))));
+    s[7] = w[1].add(constant(K[1].wrapping_add(IV[6])));
+    unrolled!(T in [2 3] { s = round(s, w[T].add(constant(K[T].wrapping_add(IV[7 - T])))); });
+    unrolled!(T in [4 5 6 7] { s = round(s, s[6].add(w[T].add(constant(K[T])))); });
+    s = round(s, s[6].add(constant(K[8].wrapping_add(W8))));
+    unrolled!(T in [9 10 11 12 13 14] { s = round(s, s[6].add(constant(K[T]))); });
+    s = round(s, s[6].add(constant(K[15].wrapping_add(W15))));
 
     w[16] = sigma0(w[1]).add(w[0]);
     w[17] = sigma0(w[2]).add(w[1]).add(constant(small_sigma1(W15)));
@@ -233,29 +241,26 @@ fn second_hash_last_word<L: Lanes>(token: L::Token, first_hash: [L; 8]) -> L {
     w[30] = sigma1(w[28]).add(w[23]).add(constant(small_sigma0(W15)));
     w[31] = sigma1(w[29]).add(w[24]).add(sigma0(w[16])).add(constant(W15));
     unrolled!(T in [16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31] {
-        s = round(s, s[7].add(w[T].add(constant(K[T]))));
+        s = round(s, s[6].add(w[T].add(constant(K[T]))));
     });
-    unrolled!(T in [32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56] {
+    unrolled!(T in [32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59] {
         w[T] = sigma1(w[T - 2]).add(w[T - 7]).add(sigma0(w[T - 15])).add(w[T - 16]);
-        s = round(s, s[7].add(w[T].add(constant(K[T]))));
-    });
-    unrolled!(T in [57 58 59] {
-        w[T] = sigma1(w[T - 2]).add(w[T - 7]).add(sigma0(w[T - 15])).add(w[T - 16]);
-        s = round(s, s[7].add(w[T].add(constant(K[T]))));
+        s = round(s, s[6].add(w[T].add(constant(K[T]))));
     });
     w[60] = sigma1(w[58]).add(w[53]).add(sigma0(w[45])).add(w[44]);
-    let [_, _, _, d, e, f, g, h] = s;
-    let x = h.add(d).add(w[60].add(constant(K[60].wrapping_add(IV[7]))));
-    x.add(e.choose(f, g)).add(big_sigma1(e))
+    s = round(s, s[6].add(w[60].add(constant(K[60].wrapping_add(IV[7])))));
+    let [_, _, _, d, e, f, g, addend] = s;
+    addend.add(d).add(e.choose(f, g)).add(big_sigma1(e))
 }
 
-/// One round on the working variables a..h; `addend` is `h + K[t] + W[t]`, however it came about.
+/// One round; slot 7 holds `h + K + W` of it, then of the round to come.
 #[inline(always)]
-fn round<L: Lanes>(s: [L; 8], addend: L) -> [L; 8] {
-    let [a, b, c, d, e, f, g, _] = s;
-    let t1 = addend.add(e.choose(f, g)).add(big_sigma1(e));
-    let t2 = a.majority(b, c).add(big_sigma0(a));
-    [t1.add(t2), a, b, c, d.add(t1), e, f, g]
+fn round<L: Lanes>(s: [L; 8], next: L) -> [L; 8] {
+    let [a, b, c, d, e, f, g, addend] = s;
+    let t1 = big_sigma1(e).add(e.choose(f, g)).add(addend);
+    let new_e = d.add(t1);
+    let t2 = big_sigma0(a).add(a.majority(b, c));
+    [t1.add(t2), a, b, c, new_e, e, f, next]
 }
 
 /// A group of messages of equally many chunks, a lane each, as a piece of work for a token.
@@ -308,15 +313,16 @@ impl Vectorized for HashGroup<'_> {
 fn compress<L: Lanes>(token: L::Token, state: [L; 8], block: [L; 16]) -> [L; 8] {
     let mut w = block;
     let mut s = state;
+    s[7] = s[7].add(w[0].add(L::splat(token, K[0])));
     for t in (0..64).step_by(16) {
         let k: &[u32; 16] = K[t..].first_chunk().expect("sixteen of the 64 constants");
-        unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-            s = round(s, s[7].add(w[I].add(L::splat(token, k[I]))));
-        });
+        unrolled!(I in [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] { s = round(s, s[6].add(w[I].add(L::splat(token, k[I])))); });
         unrolled!(I in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
             let (near, far) = (w[(I + 14) % 16], w[(I + 1) % 16]);
             w[I] = w[I].add(w[(I + 9) % 16]).add(sigma0(far)).add(sigma1(near));
         });
+        let next = if t < 48 { w[0].add(L::splat(token, K[t + 16])) } else { L::splat(token, 0) };
+        s = round(s, s[6].add(next));
     }
     std::array::from_fn(|i| s[i].add(state[i]))
 }
