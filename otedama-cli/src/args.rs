@@ -1,7 +1,7 @@
 //! What may be said on the command line.
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use otedama_core::cpu::Isa;
 use otedama_core::{Algorithm, Difficulty, Target, VersionMask};
 
@@ -165,6 +165,7 @@ pub(crate) struct HashArgs {
 
 /// Search an 80-byte header's nonces (and versions) for hashes that meet a target
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("limit").required(true).args(["target", "difficulty"]))]
 #[command(
     after_help = "Prints each {nonce, version, digest} found; the digest is in the order the function outputs it.
 
@@ -180,7 +181,7 @@ pub(crate) struct ScanArgs {
     #[arg(value_name = "HEADER_HEX")]
     pub(crate) header: String,
     /// The largest hash wanted, as a number in up to 64 hex digits
-    #[arg(long, value_name = "HEX", required_unless_present = "difficulty", conflicts_with = "difficulty")]
+    #[arg(long, value_name = "HEX")]
     pub(crate) target: Option<Target>,
     /// The same as a difficulty of the algorithm (scrypt: on the pools' scale)
     #[arg(long, value_name = "D")]
