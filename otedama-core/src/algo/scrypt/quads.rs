@@ -289,30 +289,36 @@ impl<L: Lanes, const GROUPS: usize> Groups<L, GROUPS> {
     fn ro_mix(mut self, token: L::Token, rows: &mut [Row]) -> Self {
         let rows = &mut rows[..ROWS * Self::IN_FLIGHT];
         for row in rows.chunks_exact_mut(Self::IN_FLIGHT) {
-            self.write(row);
-            self.block_mix();
+            let fed = self.write(row);
+            self.block_mix(fed);
         }
         for _ in 0..ROWS {
-            self.read(token, rows);
-            self.block_mix();
+            let fed = self.read(token, rows);
+            self.block_mix(fed);
         }
         self
     }
 
-    /// Keeps X in the rows of the hashes in flight.
+    /// Begins a turn of the first loop: keeps X in the rows of the hashes in flight. Answers what the
+    /// first core is fed, X0 ^ X1.
     #[inline(always)]
-    fn write(&self, rows: &mut [Row]) {
+    fn write(&self, rows: &mut [Row]) -> [Matrix<L>; GROUPS] {
+        let mut fed = self.0.map(|group| group.x0);
         each_group!(group of GROUPS => {
             let Group { x0, x1 } = self.0[group];
             let rows = &mut rows[group * Self::HASHES..][..Self::HASHES];
             write_half(x0, 0, rows);
             write_half(x1, 4, rows);
+            fed[group] = xor(x0, x1);
         });
+        fed
     }
 
-    /// X ^= V[j], j being the first word of X1, for each hash its own.
+    /// Begins a turn of the second loop: X1 ^= V1[j], j being the first word of X1, for each hash its
+    /// own. Answers what the first core is fed, X0 ^ V0[j] ^ X1 ^ V1[j]; X0 itself is of no more use.
     #[inline(always)]
-    fn read(&mut self, token: L::Token, rows: &[Row]) {
+    fn read(&mut self, token: L::Token, rows: &[Row]) -> [Matrix<L>; GROUPS] {
+        let mut fed = self.0.map(|group| group.x0);
         each_group!(group of GROUPS => {
             let Group { x0, x1 } = &mut self.0[group];
             let numbers = x1[0].quad_heads();
@@ -327,22 +333,21 @@ impl<L: Lanes, const GROUPS: usize> Groups<L, GROUPS> {
                     L::load_bytes(token, &row(hash)[64 * half + 4 * L::COUNT * part..][..4 * L::COUNT])
                 }))
             };
-            *x0 = xor(*x0, half(0));
-            *x1 = xor(*x1, half(1));
+            let (v0, v1) = (half(0), half(1));
+            *x1 = xor(*x1, v1);
+            fed[group] = std::array::from_fn(|i| x0[i].xor3(v0[i], x1[i]));
         });
+        fed
     }
 
+    /// X = BlockMix(X), of which the first core is fed `fed`.
     #[inline(always)]
-    fn block_mix(&mut self) {
-        let mut fed = self.0.map(|group| group.x0);
-        each_group!(group of GROUPS => fed[group] = xor(self.0[group].x0, self.0[group].x1));
-        let out = core(fed);
-        each_group!(group of GROUPS => {
-            self.0[group].x0 = out[group];
-            fed[group] = xor(out[group], self.0[group].x1);
-        });
-        let out = core(fed);
-        each_group!(group of GROUPS => self.0[group].x1 = out[group]);
+    fn block_mix(&mut self, fed: [Matrix<L>; GROUPS]) {
+        let x0 = core(fed);
+        let mut fed = x0;
+        each_group!(group of GROUPS => fed[group] = xor(x0[group], self.0[group].x1));
+        let x1 = core(fed);
+        each_group!(group of GROUPS => self.0[group] = Group { x0: x0[group], x1: x1[group] });
     }
 
     /// The groups whose hashes are number `first` and on of a batch, before their first BlockMix.
