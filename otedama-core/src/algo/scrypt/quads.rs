@@ -19,9 +19,9 @@
 //! # Hiding latency
 //! The steps of a round wait for each other: a core takes at least 8 * 12 cycles, while two vector ports
 //! could do its operations in 64. So two or more groups go side by side, step by step, and the processor
-//! fills one's waits with another's work. (Groups half a BlockMix apart, so that one is in the middle of
-//! a core while another waits for its row of V, were slower: a lone group leaves half the ports idle for
-//! longer than the wait is, and the rows of all groups come from the cache at the same time.) A BlockMix
+//! fills one's waits with another's work. What is left is the wait for the rows of V, whose numbers are
+//! known only when a core ends: about a tenth of the second loop's time. (Groups half a BlockMix apart,
+//! one in the middle of a core while the other waits, were measured to be slower by 4 %.) A BlockMix
 //! (r = 1) is two cores, X = (X0, X1):
 //!
 //! ```text
