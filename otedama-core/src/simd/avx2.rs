@@ -58,13 +58,6 @@ impl Lanes for U32x8 {
     }
 
     #[inline(always)]
-    fn store_bytes(self, out: &mut [u8]) {
-        assert_eq!(out.len(), 32, "eight lanes are 32 bytes");
-        // SAFETY: a lane value proves AVX2; `out` has 32 writable bytes (asserted above).
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), self.0) }
-    }
-
-    #[inline(always)]
     fn store(self, out: &mut [u32]) {
         assert_eq!(out.len(), 8, "eight lanes need eight places");
         // SAFETY: a lane value proves AVX2; `out` has 32 writable bytes (asserted above).
@@ -151,6 +144,24 @@ impl Lanes for U32x8 {
                 _ => _mm256_shuffle_epi32::<0b10_01_00_11>(self.0),
             }
         })
+    }
+
+    #[inline(always)]
+    fn quad_heads(self) -> u64 {
+        // SAFETY: a lane value proves AVX2.
+        let (low, high) = unsafe { (_mm256_extract_epi32::<0>(self.0), _mm256_extract_epi32::<4>(self.0)) };
+        u64::from(low as u16) | u64::from(high as u16) << 16
+    }
+
+    #[inline(always)]
+    fn store_quads(self, rows: &mut [[u8; 128]], at: usize) {
+        assert!(rows.len() == 2 && at <= 112, "two quads need as many rows, and room in them");
+        // SAFETY: a lane value proves AVX2.
+        let quads = unsafe { [_mm256_castsi256_si128(self.0), _mm256_extracti128_si256::<1>(self.0)] };
+        for (quad, row) in quads.into_iter().zip(rows) {
+            // SAFETY: a lane value proves AVX2; 16 bytes from `at` on are in the row (asserted above).
+            unsafe { _mm_storeu_si128(row.as_mut_ptr().add(at).cast(), quad) }
+        }
     }
 
     #[inline(always)]

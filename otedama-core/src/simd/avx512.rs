@@ -66,13 +66,6 @@ impl Lanes for U32x16 {
     }
 
     #[inline(always)]
-    fn store_bytes(self, out: &mut [u8]) {
-        assert_eq!(out.len(), 64, "sixteen lanes are 64 bytes");
-        // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), self.0) }
-    }
-
-    #[inline(always)]
     fn store(self, out: &mut [u32]) {
         assert_eq!(out.len(), 16, "sixteen lanes need sixteen places");
         // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
@@ -145,6 +138,37 @@ impl Lanes for U32x16 {
                 _ => _mm512_shuffle_epi32::<0b10_01_00_11>(self.0),
             }
         })
+    }
+
+    #[inline(always)]
+    fn quad_heads(self) -> u64 {
+        // SAFETY: a lane value proves AVX-512 F and BW. The assembly is empty: it only hides where the
+        // number comes from, or the compiler takes it apart in vector registers again.
+        unsafe {
+            let order = _mm512_castsi128_si512(_mm_set_epi64x(0, 0x0018_0010_0008_0000));
+            let packed = _mm512_castsi512_si128(_mm512_permutexvar_epi16(order, self.0));
+            let mut heads = _mm_cvtsi128_si64(packed) as u64;
+            std::arch::asm!("/* {0} */", inout(reg) heads, options(pure, nomem, nostack, preserves_flags));
+            heads
+        }
+    }
+
+    #[inline(always)]
+    fn store_quads(self, rows: &mut [[u8; 128]], at: usize) {
+        assert!(rows.len() == 4 && at <= 112, "four quads need as many rows, and room in them");
+        // SAFETY: a lane value proves AVX-512 F.
+        let quads = unsafe {
+            [
+                _mm512_castsi512_si128(self.0),
+                _mm512_extracti32x4_epi32::<1>(self.0),
+                _mm512_extracti32x4_epi32::<2>(self.0),
+                _mm512_extracti32x4_epi32::<3>(self.0),
+            ]
+        };
+        for (quad, row) in quads.into_iter().zip(rows) {
+            // SAFETY: a lane value proves AVX-512 F; 16 bytes from `at` on are in the row (asserted above).
+            unsafe { _mm_storeu_si128(row.as_mut_ptr().add(at).cast(), quad) }
+        }
     }
 
     #[inline(always)]

@@ -61,17 +61,11 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn load(token: Self::Token, from: &[u32]) -> Self;
 
     /// Copies lanes in from `4 * COUNT` bytes at any address, each lane in the machine's byte order.
-    /// For memory that [`Self::store_bytes`] wrote.
+    /// For memory that [`Self::store_quads`] wrote.
     ///
     /// # Panics
     /// If `from` has another length.
     fn load_bytes(token: Self::Token, from: &[u8]) -> Self;
-
-    /// Copies the lanes out as `4 * COUNT` bytes at any address, each lane in the machine's byte order.
-    ///
-    /// # Panics
-    /// If `out` has another length.
-    fn store_bytes(self, out: &mut [u8]);
 
     /// Copies the lanes out; `out` must have [`Self::COUNT`] elements.
     ///
@@ -118,6 +112,18 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// Rotates each group of four lanes: lane `4g + i` of the answer is lane `4g + (i + N) % 4`.
     #[must_use]
     fn rotate_quads<const N: u32>(self) -> Self;
+
+    /// Bits `16 i` to `16 i + 15` of the answer are the low half of the first lane of the `i`th group of
+    /// four, in a general register: for small numbers that become addresses. The bits from
+    /// `16 * COUNT / 4` on are zero.
+    fn quad_heads(self) -> u64;
+
+    /// Writes each group of four lanes as 16 bytes, in the machine's byte order, to a row of its own,
+    /// from byte `at` on.
+    ///
+    /// # Panics
+    /// If there are not `COUNT / 4` rows, or `at` is past 112.
+    fn store_quads(self, rows: &mut [[u8; 128]], at: usize);
 
     /// Four vectors seen as a matrix of 128-bit cells, transposed within each block of
     /// `COUNT / 4` by `COUNT / 4` cells: AVX-512 turns four rows of four cells into four columns,

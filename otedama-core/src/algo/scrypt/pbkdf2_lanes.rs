@@ -112,6 +112,20 @@ fn compress<L: Lanes>(token: L::Token, state: &mut StateLanes<L>, block: &[L; 16
     token.run(Compress { token, state, block });
 }
 
+/// The body for each `t` from 0 to 15, one after another: places in `w` stay registers only where the
+/// compiler sees their numbers, and it does not unroll a loop this long.
+macro_rules! sixteen_times {
+    ($t:ident => $body:expr) => {
+        sixteen_times!($t => $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($t:ident => $body:expr, $($number:literal)*) => {
+        $({
+            let $t: usize = $number;
+            $body
+        })*
+    };
+}
+
 struct Compress<'a, L: Lanes> {
     token: L::Token,
     state: &'a mut StateLanes<L>,
@@ -127,17 +141,17 @@ impl<L: Lanes> Vectorized for Compress<'_, L> {
         let Compress { token, state, block } = self;
         let mut w = *block;
         let mut working = *state;
-        for (sixteen, k) in sha256::K.as_chunks::<16>().0.iter().enumerate() {
-            for t in 0..16 {
-                if sixteen > 0 {
-                    // W[t] takes the place of W[t - 16].
-                    w[t] = small_sigma1(w[(t + 14) % 16])
-                        .add(w[(t + 9) % 16])
-                        .add(small_sigma0(w[(t + 1) % 16]))
-                        .add(w[t]);
-                }
+        let (k, _) = sha256::K.as_chunks::<16>();
+        sixteen_times!(t => round(&mut working, L::splat(token, k[0][t]).add(w[t])));
+        for k in &k[1..] {
+            sixteen_times!(t => {
+                // W[t] takes the place of W[t - 16].
+                w[t] = small_sigma1(w[(t + 14) % 16])
+                    .add(w[(t + 9) % 16])
+                    .add(small_sigma0(w[(t + 1) % 16]))
+                    .add(w[t]);
                 round(&mut working, L::splat(token, k[t]).add(w[t]));
-            }
+            });
         }
         for (word, worked) in state.iter_mut().zip(working) {
             *word = word.add(worked);
