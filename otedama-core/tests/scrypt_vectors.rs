@@ -42,7 +42,7 @@ fn key_derivations_match() {
         let params = params(&case).unwrap();
         let (password, salt) = (bytes(&case, "password"), bytes(&case, "salt"));
         let mut out = vec![0; number(&case, "dklen") as usize];
-        scrypt(&password, &salt, &params, &mut out);
+        scrypt(&password, &salt, &params, &mut out).unwrap();
         assert_eq!(out, bytes(&case, "output"), "{}", case["id"]);
 
         let mining = params == ScryptParams::MINING && password == salt && out.len() == 32;
@@ -234,7 +234,7 @@ proptest! {
         // That implementation holds to RFC 7914's N < 2^(16 r).
         prop_assume!(u32::from(log_n) < 16 * r);
         let (mut ours, mut theirs) = (vec![0; len], vec![0; len]);
-        scrypt(&password, &salt, &ScryptParams::new(1 << log_n, r, p).unwrap(), &mut ours);
+        scrypt(&password, &salt, &ScryptParams::new(1 << log_n, r, p).unwrap(), &mut ours).unwrap();
         let params = ::scrypt::Params::new(log_n, r, p).unwrap();
         ::scrypt::scrypt(&password, &salt, &params, &mut theirs).unwrap();
         prop_assert_eq!(ours, theirs);

@@ -8,7 +8,7 @@ use otedama_core::{Algorithm, Digest};
 use serde_json::json;
 
 use crate::args::{HashArgs, HashCommand, HashScryptArgs, MachineArgs};
-use crate::failure::{Failure, Outcome, usage};
+use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
 
 /// The longest input accepted, in bytes.
@@ -78,7 +78,7 @@ impl Function {
         }
         for (input, digest) in inputs.iter().zip(&mut digests) {
             let mut raw = [0; 32];
-            scrypt(input, salt.as_deref().unwrap_or(input), params, &mut raw);
+            scrypt(input, salt.as_deref().unwrap_or(input), params, &mut raw).map_err(work)?;
             *digest = Digest::plain(raw);
         }
         Ok(digests)

@@ -18,7 +18,7 @@ mod pbkdf2_lanes;
 mod portable;
 mod quads;
 
-pub use portable::{Portable, block_mix, ro_mix, scrypt};
+pub use portable::{NoScratchpad, Portable, block_mix, ro_mix, scrypt};
 pub use quads::QuadsKernel;
 
 /// N, r and p, checked to be something that can be computed.

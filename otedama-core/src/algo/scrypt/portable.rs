@@ -5,15 +5,41 @@ use crate::primitive::salsa20::{self, salsa20_8};
 use crate::primitive::sha256;
 
 /// scrypt of any length (RFC 7914, section 6). Takes [`ScryptParams::scratchpad_len`] bytes of memory
-/// for the duration of the call; where the machine has not that much, the process aborts.
-pub fn scrypt(password: &[u8], salt: &[u8], params: &ScryptParams, out: &mut [u8]) {
-    let mut scratchpad = vec![0; params.scratchpad_len()];
-    let mut blocks = vec![0; params.row_len() * params.p() as usize];
+/// for the duration of the call, and as much again as `p` rows.
+///
+/// # Errors
+/// If the machine has not that much memory; `out` is untouched then.
+pub fn scrypt(
+    password: &[u8],
+    salt: &[u8],
+    params: &ScryptParams,
+    out: &mut [u8],
+) -> Result<(), NoScratchpad> {
+    let mut scratchpad = zeroed(params.scratchpad_len())?;
+    let mut blocks = zeroed(params.row_len() * params.p() as usize)?;
     sha256::pbkdf2(password, salt, 1, &mut blocks);
     for block in blocks.chunks_exact_mut(params.row_len()) {
         ro_mix(block, params.n(), &mut scratchpad);
     }
     sha256::pbkdf2(password, &blocks, 1, out);
+    Ok(())
+}
+
+/// The machine has not the memory that these scrypt parameters take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "scrypt needs {bytes} bytes at once: this machine does not give as many; expected a smaller N, r or p"
+)]
+pub struct NoScratchpad {
+    /// Bytes asked for.
+    pub bytes: usize,
+}
+
+fn zeroed(len: usize) -> Result<Vec<u8>, NoScratchpad> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(len).map_err(|_| NoScratchpad { bytes: len })?;
+    memory.resize(len, 0);
+    Ok(memory)
 }
 
 /// scryptROMix (RFC 7914, section 5) of a row of `128 r` bytes, with `n` rows of `scratchpad`.
