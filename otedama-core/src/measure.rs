@@ -1,6 +1,6 @@
 //! Benchmarks: the real engine on a made-up job for a few seconds, every result checked.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,9 @@ pub fn run(
         let verifier = Verifier::new(oracle, plan.setup.clone());
         WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
     });
-    let source = EndlessWork { algorithm, bits, roll_version: plan.roll_version, jobs: 0 };
+    let open = Arc::new(AtomicBool::new(false));
+    let source =
+        EndlessWork { algorithm, bits, roll_version: plan.roll_version, jobs: 0, open: Arc::clone(&open) };
     let engine = Engine::start(EngineConfig::default(), workers.collect(), source, {
         let faults = Arc::clone(&faults);
         move |event| faults.take(event)
@@ -96,6 +98,7 @@ pub fn run(
 
     let meter = EnergyMeter::start();
     let begun = Instant::now();
+    open.store(true, Ordering::Relaxed);
     engine.replace(job_assignment(algorithm, bits, plan.roll_version, 0));
     let samples = watch(&engine, begun, plan.time, &mut progress);
     let stats = engine.stop();
@@ -169,11 +172,15 @@ struct EndlessWork {
     bits: usize,
     roll_version: bool,
     jobs: u64,
+    /// Whether the clock runs. The first job comes from `replace`; before that nobody is to work.
+    open: Arc<AtomicBool>,
 }
 
 impl WorkSource for EndlessWork {
     fn next(&mut self) -> Option<Assignment> {
-        // Nothing before the clock runs: job 0 is handed over by `replace`.
+        if !self.open.load(Ordering::Relaxed) {
+            return None;
+        }
         self.jobs += 1;
         Some(job_assignment(self.algorithm, self.bits, self.roll_version, self.jobs))
     }
