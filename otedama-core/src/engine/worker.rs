@@ -1,0 +1,178 @@
+//! One worker: a pinned thread that scans slices and proves what it finds.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::dispenser::{Counters, Shared, Slice};
+use super::{EngineError, Event, WorkerConfig};
+use crate::job::{NonceRange, SearchSpace, VersionRange};
+use crate::scan::{Candidates, ScanEnd, ScanError, Scanner};
+use crate::topology::pin_current_thread;
+use crate::verify::{Claim, VerifyWorker};
+
+/// The life of a worker: pinned, made, working until there is nothing more to do or it is lost.
+pub(super) fn run(
+    shared: &Shared,
+    index: usize,
+    config: WorkerConfig,
+    ready: &mpsc::Sender<Result<(), EngineError>>,
+) {
+    if let Some(cpu) = config.cpu
+        && let Err(error) = pin_current_thread(cpu)
+    {
+        let _ = ready.send(Err(EngineError::Pin { cpu, error }));
+        return;
+    }
+    let made = catch_unwind(AssertUnwindSafe(config.make));
+    let (scanner, verifier) = match made {
+        Ok(Ok(pair)) => pair,
+        Ok(Err(error)) => {
+            let _ = ready.send(Err(error.into()));
+            return;
+        }
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            let _ = ready.send(Err(EngineError::MakePanicked { worker: index, message }));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    let mut worker = Worker {
+        shared,
+        index,
+        scanner,
+        verifier,
+        found: Candidates::with_capacity(
+            shared.config.candidates.max(shared.config.versions_per_slice as usize),
+        ),
+        loaded: None,
+        in_hand: None,
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| worker.work()));
+    let reason = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => format!("panicked: {}", panic_message(&*panic)),
+    };
+    if let Some(attempts) = worker.in_hand {
+        shared.counters[index].abandoned.fetch_add(attempts, Ordering::Relaxed);
+        shared.put_down();
+    }
+    shared.lose(index, reason);
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    index: usize,
+    scanner: Box<dyn Scanner>,
+    verifier: VerifyWorker,
+    found: Candidates,
+    /// The generation of the job in the scanner.
+    loaded: Option<u64>,
+    /// While a slice is in hand: those of its attempts that are not counted yet.
+    in_hand: Option<u64>,
+}
+
+impl Worker<'_> {
+    fn work(&mut self) -> Result<(), ScanError> {
+        let lanes = self.scanner.info().lanes.max(1);
+        // The first slice is tiny; the pace then finds the right size within a few slices.
+        let mut attempts = lanes as u64;
+        while let Some(slice) = self.shared.next_slice(attempts, lanes) {
+            self.in_hand = Some(slice.space.attempts());
+            if self.loaded != Some(slice.generation) {
+                self.scanner.load(&slice.job, slice.epoch.as_ref())?;
+                self.loaded = Some(slice.generation);
+            }
+            let begun = Instant::now();
+            let tried = self.scan(&slice)?;
+            attempts = pace(tried, begun.elapsed(), self.shared.config.slice);
+            self.in_hand = None;
+            self.shared.put_down();
+        }
+        Ok(())
+    }
+
+    /// Scans a slice to its end or until it is stopped, as many versions at a time as the scanner
+    /// takes; returns the attempts made.
+    fn scan(&mut self, slice: &Slice) -> Result<u64, ScanError> {
+        let SearchSpace { nonces, versions } = slice.space;
+        let at_a_time = self.scanner.info().max_versions.max(1);
+        let mut total = 0;
+        for skipped in (0..versions.count).step_by(at_a_time as usize) {
+            let count = at_a_time.min(versions.count - skipped);
+            let mut left =
+                SearchSpace { nonces, versions: VersionRange { start: versions.start + skipped, count } };
+            loop {
+                let scanned = self.scanner.scan(&left, &slice.stop, &mut self.found)?;
+                self.counters().hashes.fetch_add(scanned.tried, Ordering::Relaxed);
+                total += scanned.tried;
+                self.in_hand = self.in_hand.map(|attempts| attempts - scanned.tried);
+                self.prove(slice);
+                let done = scanned.tried / u64::from(count);
+                match scanned.end {
+                    ScanEnd::Done => break,
+                    ScanEnd::Stopped => return Ok(total),
+                    ScanEnd::Full => {
+                        left.nonces =
+                            NonceRange { start: left.nonces.start + done, count: left.nonces.count - done };
+                    }
+                }
+            }
+        }
+        Ok(total)
+    }
+
+    fn prove(&mut self, slice: &Slice) {
+        if self.found.as_slice().is_empty() {
+            return;
+        }
+        let counters = &self.shared.counters[self.index];
+        if slice.generation < self.shared.dead_below.load(Ordering::Acquire) {
+            counters.stale.fetch_add(self.found.as_slice().len() as u64, Ordering::Relaxed);
+            self.found.clear();
+            return;
+        }
+        let claims: Vec<Claim<'_>> = self
+            .found
+            .as_slice()
+            .iter()
+            .map(|&candidate| Claim { job: &slice.job, candidate, mix: None })
+            .collect();
+        let (shared, index) = (self.shared, self.index);
+        self.verifier.check_many(&claims, slice.epoch.as_ref(), |claim, outcome| match outcome {
+            Ok(share) => {
+                counters.shares.fetch_add(1, Ordering::Relaxed);
+                shared.events.event(Event::Share { worker: index, job: Arc::clone(&slice.job), share });
+            }
+            Err(reason) => {
+                counters.refused.fetch_add(1, Ordering::Relaxed);
+                let candidate = claims[claim].candidate;
+                shared.events.event(Event::Refused { worker: index, candidate, reason });
+            }
+        });
+        self.found.clear();
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters[self.index]
+    }
+}
+
+/// How many attempts the next slice should have to take the time wanted, given how long the last took:
+/// at most sixteen times as many, so that one lucky reading does no harm, and never more than 2^50.
+fn pace(tried: u64, took: Duration, wanted: Duration) -> u64 {
+    let tried = tried.max(1);
+    let factor = wanted.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    ((tried as f64 * factor.clamp(0.1, 16.0)) as u64).min(1 << 50)
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "no message".to_owned(),
+    }
+}
