@@ -34,7 +34,7 @@ pub(crate) struct MachineArgs {
     /// Use these instruction set extensions only: sha-ni, avx2, avx512, or none
     #[arg(long, global = true, value_name = "LIST", value_parser = parse_isas, help_heading = "Machine")]
     pub(crate) isa: Option<IsaList>,
-    /// Try these memory pages: huge (else transparent), transparent (else plain), plain
+    /// The largest memory pages to try; where they cannot be had, the next smaller ones are used
     #[arg(long, global = true, value_enum, default_value_t = Pages::Huge, value_name = "KIND", help_heading = "Machine")]
     pub(crate) pages: Pages,
 }
@@ -43,14 +43,11 @@ pub(crate) struct MachineArgs {
 #[derive(Clone, Debug)]
 pub(crate) struct IsaList(pub(crate) Vec<Isa>);
 
-/// The largest memory pages to try.
+/// The largest memory pages to try. (Undocumented variants keep the help on one line each.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pages {
-    /// Huge pages, then transparent ones, then plain ones.
     Huge,
-    /// Transparent huge pages, then plain ones.
     Transparent,
-    /// Plain pages.
     Plain,
 }
 
