@@ -75,6 +75,6 @@ fn oracle(job: &Job, space: &SearchSpace) -> Vec<Candidate> {
 
 fn digest(header: &[u8]) -> Digest {
     let mut digest = [0; 32];
-    scrypt(header, header, &ScryptParams::MINING, &mut digest);
+    scrypt(header, header, &ScryptParams::MINING, &mut digest).expect("128 KiB can be had");
     Digest::plain(digest)
 }

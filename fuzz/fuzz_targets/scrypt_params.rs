@@ -32,7 +32,7 @@ fuzz_target!(|input: Input| {
 
     let (mut ours, mut theirs) = (vec![0; input.len], vec![0; input.len]);
     let params = ScryptParams::new(1 << input.log_n, input.r, input.p).unwrap();
-    scrypt(input.password, input.salt, &params, &mut ours);
+    scrypt(input.password, input.salt, &params, &mut ours).unwrap();
     let params = scrypt::Params::new(input.log_n, input.r, input.p).unwrap();
     scrypt::scrypt(input.password, input.salt, &params, &mut theirs).unwrap();
     assert_eq!(ours, theirs);
