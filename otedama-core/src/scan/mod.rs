@@ -186,9 +186,9 @@ impl Candidates {
         Ok(())
     }
 
-    /// Takes back those of this nonce, which must be the last ones: the nonce will be tried again.
-    pub(crate) fn take_back(&mut self, nonce: u64) {
-        while self.list.pop_if(|last| last.nonce == nonce).is_some() {}
+    /// Takes back all but the first `len`: what came after them will be tried again.
+    pub(crate) fn take_back(&mut self, len: usize) {
+        self.list.truncate(len);
     }
 }
 
