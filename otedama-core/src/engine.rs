@@ -12,8 +12,8 @@
 //! the old still count, so slices already handed out run to their end.
 //!
 //! A worker that panics or fails is reported and leaves; the others go on. The attempts of the slice it
-//! held are counted as abandoned, so that counts stay exact: every attempt handed out ends up either in
-//! a worker's hashes or in the abandoned.
+//! held are counted as abandoned, so that counts stay exact: unless the work is stopped or replaced, every
+//! attempt handed out ends up either in a worker's hashes or in the abandoned.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -272,7 +272,7 @@ pub struct EngineStats {
     pub stale: u64,
     /// Attempts handed to a worker that was lost before it could say how many it had made.
     pub abandoned: u64,
-    /// Workers still running.
+    /// Workers not lost.
     pub alive: usize,
 }
 
@@ -442,14 +442,14 @@ impl Shared {
             state.alive -= 1;
             state.alive
         };
-        self.wake.notify_all();
-        // A sink that panics must not take this report's successor with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            self.events.event(Event::WorkerLost { worker, reason });
-            if alive == 0 {
-                self.events.event(Event::AllWorkersLost);
-            }
-        }));
+        // A sink that panics must not take the next report with it.
+        let tell = |event| {
+            let _ = catch_unwind(AssertUnwindSafe(|| self.events.event(event)));
+        };
+        tell(Event::WorkerLost { worker, reason });
+        if alive == 0 {
+            tell(Event::AllWorkersLost);
+        }
     }
 }
 
@@ -542,9 +542,12 @@ fn run_worker(
     };
     if let Some(attempts) = worker.in_hand {
         shared.counters[index].abandoned.fetch_add(attempts, Ordering::Relaxed);
+    }
+    // The loss is reported before the slice is put down: whoever hears of idleness has heard of it.
+    shared.lose(index, reason);
+    if worker.in_hand.is_some() {
         shared.put_down();
     }
-    shared.lose(index, reason);
 }
 
 struct Worker<'a> {
