@@ -164,14 +164,14 @@ impl Shared {
             state.alive -= 1;
             state.alive
         };
-        self.wake.notify_all();
-        // A sink that panics must not take this report's successor with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            self.events.event(Event::WorkerLost { worker, reason });
-            if alive == 0 {
-                self.events.event(Event::AllWorkersLost);
-            }
-        }));
+        // A sink that panics must not take the next report with it.
+        let tell = |event| {
+            let _ = catch_unwind(AssertUnwindSafe(|| self.events.event(event)));
+        };
+        tell(Event::WorkerLost { worker, reason });
+        if alive == 0 {
+            tell(Event::AllWorkersLost);
+        }
     }
 }
 

@@ -12,8 +12,8 @@
 //! the old still count, so slices already handed out run to their end.
 //!
 //! A worker that panics or fails is reported and leaves; the others go on. The attempts of the slice it
-//! held are counted as abandoned, so that counts stay exact: every attempt handed out ends up either in
-//! a worker's hashes or in the abandoned.
+//! held are counted as abandoned, so that counts stay exact: unless the work is stopped or replaced, every
+//! attempt handed out ends up either in a worker's hashes or in the abandoned.
 
 mod dispenser;
 mod worker;
@@ -260,7 +260,7 @@ pub struct EngineStats {
     pub stale: u64,
     /// Attempts handed to a worker that was lost before it could say how many it had made.
     pub abandoned: u64,
-    /// Workers still running.
+    /// Workers not lost.
     pub alive: usize,
 }
 

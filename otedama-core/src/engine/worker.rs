@@ -58,9 +58,12 @@ pub(super) fn run(
     };
     if let Some(attempts) = worker.in_hand {
         shared.counters[index].abandoned.fetch_add(attempts, Ordering::Relaxed);
+    }
+    // The loss is reported before the slice is put down: whoever hears of idleness has heard of it.
+    shared.lose(index, reason);
+    if worker.in_hand.is_some() {
         shared.put_down();
     }
-    shared.lose(index, reason);
 }
 
 struct Worker<'a> {

@@ -25,7 +25,7 @@ pub trait Scanner: Send {
     fn info(&self) -> &ScannerInfo;
 
     /// Takes up a job; `epoch` is the memory it names, if it names any. Called before the first scan
-    /// and whenever the job changes. Does not allocate once a job of the same shape has been loaded.
+    /// and whenever the job changes. Allocates nothing once a job of the same shape has been loaded.
     ///
     /// # Errors
     /// If the job is of another algorithm or lacks its epoch.
@@ -33,7 +33,8 @@ pub trait Scanner: Send {
 
     /// Tries every attempt in `space` for the loaded job, in order of nonces, and appends those that
     /// meet the target to `found`. Blocks; returns early when `stop` is raised (within about a
-    /// millisecond on a CPU) or `found` is full. Allocates nothing.
+    /// millisecond on a CPU) or `found` is full. Allocates nothing (oracles, which put readability first,
+    /// may).
     ///
     /// # Errors
     /// If no job is loaded, the space leaves the job's, or `found` could not hold one nonce's versions.
@@ -186,9 +187,9 @@ impl Candidates {
         Ok(())
     }
 
-    /// Takes back those of this nonce, which must be the last ones: the nonce will be tried again.
-    pub(crate) fn take_back(&mut self, nonce: u64) {
-        while self.list.pop_if(|last| last.nonce == nonce).is_some() {}
+    /// Takes back all but the first `len`: what came after them will be tried again.
+    pub(crate) fn take_back(&mut self, len: usize) {
+        self.list.truncate(len);
     }
 }
 

@@ -139,7 +139,13 @@ impl Sha256dScanner {
         self.sorted.extend(self.hits.as_slice().iter().map(|hit| (hit.nonce, hit.version)));
         self.sorted.sort_unstable();
         let rolls = job.version_mask().is_some();
+        // The nonce in hand, and how many candidates there were before it: some may be of the same
+        // nonce, from an earlier scan of other versions.
+        let (mut current, mut before) = (None, 0);
         for &(nonce, index) in &self.sorted {
+            if current != Some(nonce) {
+                (current, before) = (Some(nonce), found.as_slice().len());
+            }
             let version = self.versions[index as usize];
             let mut header = self.header;
             header[76..].copy_from_slice(&nonce.to_le_bytes());
@@ -148,7 +154,7 @@ impl Sha256dScanner {
             if digest.meets(Algorithm::Sha256d, job.target()) {
                 let candidate = Candidate { nonce: nonce.into(), version: rolls.then_some(version) };
                 if found.push(candidate).is_err() {
-                    found.take_back(candidate.nonce);
+                    found.take_back(before);
                     return Err(candidate.nonce);
                 }
             }
