@@ -89,6 +89,11 @@ impl<'a> Machine<'a> {
         &mut self.scratchpad
     }
 
+    /// Fills the scratchpad (specification 2, steps 3 and 4).
+    pub fn fill_scratchpad(&mut self, state: &mut aes::State) {
+        aes::fill_1r(state, &mut self.scratchpad);
+    }
+
     /// Runs a program to its end (specification 4.6).
     pub fn run(&mut self, program: &Program, dataset: &impl Dataset) {
         let mut sp_addrs = self.start(&program.configuration);
@@ -273,11 +278,6 @@ impl<'a> Machine<'a> {
         for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
             *bytes = word.to_le_bytes();
         }
-    }
-
-    /// Fills the scratchpad (specification 2, steps 3 and 4).
-    pub fn fill_scratchpad(&mut self, state: &mut aes::State) {
-        aes::fill_1r(state, &mut self.scratchpad);
     }
 }
 
