@@ -2,7 +2,7 @@
 //!
 //! Rust has no way to round but to nearest, so numbers are taken apart and put together again here. A
 //! number is `±mantissa * 2^exponent`; each operation finds the exact result, or enough of its digits
-//! with a last bit that says whether anything follows them, and [`Exact::round`] does the rest.
+//! with a last bit that says whether anything follows them, and `Exact::round` does the rest.
 //!
 //! Subnormal numbers count as zero, and results too small for a normal number become zero, as on machines
 //! set to flush them. The specification rules both out.

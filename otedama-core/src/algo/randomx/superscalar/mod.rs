@@ -1,6 +1,6 @@
 //! SuperscalarHash (specification 6): random programs on eight integers that make dataset items dear.
 //!
-//! A program is generated once per key, by [`generate`], and run for each of 34 million items. It is data:
+//! A program is generated once per key, by [`Program::generate`], and run for each of 34 million items. It is data:
 //! [`Program::execute`] interprets it, and a compiler can read the same instructions.
 
 mod generate;
