@@ -43,7 +43,7 @@
 //! | [`hash256`], [`target`] | digests, targets, compact bits, difficulties, hash rates; **the one comparison** of a hash with a target ([`Digest::meets`]) | how a hash is computed |
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit lanes behind tokens (unsafe) | algorithms |
-//! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20 as their specifications put them: the oracles | vectors, tokens |
+//! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni`) | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect` | algorithms |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
