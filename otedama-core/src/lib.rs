@@ -44,7 +44,7 @@
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit lanes behind tokens (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
-//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni`) | detection, threads, jobs, targets beyond a word |
+//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni`); of RandomX the readable form alone so far, which no scanner uses yet | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect` | algorithms |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs | scanners, pools |
