@@ -88,9 +88,14 @@ pub fn run(
         let verifier = Verifier::new(oracle, plan.setup.clone());
         WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
     });
-    let open = Arc::new(AtomicBool::new(false));
-    let source =
-        EndlessWork { algorithm, bits, roll_version: plan.roll_version, jobs: 0, open: Arc::clone(&open) };
+    let running = Arc::new(AtomicBool::new(false));
+    let source = EndlessWork {
+        algorithm,
+        bits,
+        roll_version: plan.roll_version,
+        jobs: 0,
+        running: Arc::clone(&running),
+    };
     let engine = Engine::start(EngineConfig::default(), workers.collect(), source, {
         let faults = Arc::clone(&faults);
         move |event| faults.take(event)
@@ -98,7 +103,7 @@ pub fn run(
 
     let meter = EnergyMeter::start();
     let begun = Instant::now();
-    open.store(true, Ordering::Relaxed);
+    running.store(true, Ordering::Relaxed);
     engine.replace(job_assignment(algorithm, bits, plan.roll_version, 0));
     let samples = watch(&engine, begun, plan.time, &mut progress);
     let stats = engine.stop();
@@ -172,13 +177,14 @@ struct EndlessWork {
     bits: usize,
     roll_version: bool,
     jobs: u64,
-    /// Whether the clock runs. The first job comes from `replace`; before that nobody is to work.
-    open: Arc<AtomicBool>,
+    /// Whether the clock runs: workers that are ready before the others must not hash yet.
+    running: Arc<AtomicBool>,
 }
 
 impl WorkSource for EndlessWork {
     fn next(&mut self) -> Option<Assignment> {
-        if !self.open.load(Ordering::Relaxed) {
+        // Job 0 is handed over by `replace`.
+        if !self.running.load(Ordering::Relaxed) {
             return None;
         }
         self.jobs += 1;
@@ -273,4 +279,87 @@ fn sample_fault(plan: &Plan, oracle: &'static Kernel) -> Result<Option<String>, 
             found.len()
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::kernel;
+
+    fn plan(algorithm: Algorithm, seconds: f64, threads: usize) -> Plan {
+        Plan {
+            kernel: kernel(algorithm, "portable").unwrap(),
+            setup: Setup::detect(),
+            cpus: vec![None; threads],
+            time: Duration::from_secs_f64(seconds),
+            roll_version: true,
+        }
+    }
+
+    #[test]
+    fn a_short_run_is_clean_counted_and_in_proportion() {
+        for algorithm in [Algorithm::Sha256d, Algorithm::Scrypt] {
+            let mut fractions = Vec::new();
+            let measurement = run(&plan(algorithm, 0.2, 2), |fraction, _| {
+                fractions.push(fraction);
+                true
+            })
+            .unwrap();
+            assert_eq!(measurement.fault, None);
+            assert_eq!((measurement.threads, measurement.rolled), (2, algorithm == Algorithm::Sha256d));
+            assert!(measurement.hashes > 0 && measurement.seconds >= 0.2);
+            assert_eq!(measurement.rate(), HashRate::new(measurement.hashes, measurement.seconds));
+            assert!((1..=10).contains(&measurement.samples.len()), "{:?}", measurement.samples);
+            assert!(fractions.is_sorted() && fractions.iter().all(|f| (0.0..=1.0).contains(f)));
+            let (low, high) = measurement.spread();
+            assert!(low <= 0.0 && high >= 0.0);
+        }
+    }
+
+    #[test]
+    fn saying_no_ends_a_run_early() {
+        let begun = Instant::now();
+        let measurement = run(&plan(Algorithm::Sha256d, 600.0, 1), |_, _| false).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert_eq!(measurement.fault, None);
+    }
+
+    #[test]
+    fn nothing_is_hashed_before_the_clock_runs() {
+        let running = Arc::new(AtomicBool::new(false));
+        let mut source = EndlessWork {
+            algorithm: Algorithm::Sha256d,
+            bits: 20,
+            roll_version: true,
+            jobs: 0,
+            running: Arc::clone(&running),
+        };
+        assert!(source.next().is_none());
+        running.store(true, Ordering::Relaxed);
+        assert!(source.next().is_some());
+    }
+
+    #[test]
+    fn luck_is_judged_by_what_chance_allows() {
+        assert_eq!(luck_fault(0, 0, 20), None);
+        assert_eq!(luck_fault(100 << 20, 100, 20), None);
+        assert_eq!(luck_fault(100 << 20, 100 + 64, 20), None);
+        assert_eq!(luck_fault(100 << 20, 100 - 64, 20), None);
+        let fault = luck_fault(100 << 20, 100 + 65, 20).unwrap();
+        assert_eq!(fault, "165 shares were found where about 100.0 were expected");
+        // A kernel that counts 16 lanes but searches 8 of them is found out.
+        assert!(luck_fault(1000 << 20, 500, 20).is_some());
+        // Few hashes prove little.
+        assert_eq!(luck_fault(1 << 20, 0, 20), None);
+    }
+
+    #[test]
+    fn the_first_fault_is_kept_and_idleness_is_none() {
+        let faults = Faults::default();
+        faults.take(Event::Idle);
+        assert_eq!(*faults.first.lock().unwrap(), None);
+        faults.take(Event::WorkerLost { worker: 3, reason: "panicked: x".to_owned() });
+        faults.take(Event::AllWorkersLost);
+        assert_eq!(faults.first.lock().unwrap().as_deref(), Some("worker 3 was lost: panicked: x"));
+    }
 }

@@ -157,3 +157,137 @@ fn known_blocks(algorithm: Algorithm) -> impl Iterator<Item = Block> {
         Some(Block { name, header: bytes, hash: Hash256::from_display_hex(hash)? })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::Epoch;
+    use crate::scan::{Scanned, ScannerInfo, Setup, kernel};
+
+    /// A good kernel whose answers are tampered with.
+    struct Tampered<F> {
+        scanner: Box<dyn Scanner>,
+        tamper: F,
+    }
+
+    impl<F: FnMut(&mut SearchSpace, &mut Candidates) + Send> Scanner for Tampered<F> {
+        fn info(&self) -> &ScannerInfo {
+            self.scanner.info()
+        }
+
+        fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
+            self.scanner.load(job, epoch)
+        }
+
+        fn scan(
+            &mut self,
+            space: &SearchSpace,
+            stop: &StopFlag,
+            found: &mut Candidates,
+        ) -> Result<Scanned, ScanError> {
+            let mut space = *space;
+            (self.tamper)(&mut space, &mut Candidates::with_capacity(0));
+            let scanned = self.scanner.scan(&space, stop, found)?;
+            (self.tamper)(&mut space, found);
+            Ok(scanned)
+        }
+    }
+
+    fn tampered(
+        algorithm: Algorithm,
+        tamper: impl FnMut(&mut SearchSpace, &mut Candidates) + Send + 'static,
+    ) -> Result<(), SelfTestError> {
+        let scanner = kernel(algorithm, "portable").unwrap().scanner(&Setup::detect()).unwrap();
+        super::scanner(&mut Tampered { scanner, tamper })
+    }
+
+    #[test]
+    fn a_scanner_that_misses_invents_or_misplaces_a_candidate_is_refused() {
+        for algorithm in [Algorithm::Sha256d, Algorithm::Scrypt] {
+            tampered(algorithm, |_, _| ()).unwrap();
+            let misses = tampered(algorithm, |_, found| found.clear());
+            let invents = tampered(algorithm, |_, found| {
+                let _ = found.push(Candidate { nonce: 1, version: None });
+            });
+            let misplaces = tampered(algorithm, |_, found| {
+                if let &[Candidate { nonce, version }] = found.as_slice() {
+                    found.clear();
+                    found.push(Candidate { nonce: nonce ^ 1, version }).unwrap();
+                }
+            });
+            let stops_early = tampered(algorithm, |space, _| space.nonces.count = 16);
+            for wrong in [misses, invents, misplaces, stops_early] {
+                assert!(matches!(wrong, Err(SelfTestError::Found { .. })), "{wrong:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scanner_that_rolls_no_version_is_refused() {
+        let wrong = tampered(Algorithm::Sha256d, |_, found| {
+            if let &[Candidate { nonce, version: Some(_) }] = found.as_slice() {
+                found.clear();
+                found.push(Candidate { nonce, version: None }).unwrap();
+            }
+        });
+        assert!(matches!(wrong, Err(SelfTestError::Found { .. })), "{wrong:?}");
+    }
+
+    /// A good kernel of which one lane in 16 gives a digest with a flipped bit.
+    struct OneBadLane(Box<dyn Hasher>);
+
+    impl Hasher for OneBadLane {
+        fn kernel(&self) -> &'static str {
+            "one-bad-lane"
+        }
+
+        fn lanes(&self) -> usize {
+            16
+        }
+
+        fn hash_many(
+            &mut self,
+            attempts: &[Attempt<'_>],
+            epoch: Option<&Arc<Epoch>>,
+            digests: &mut [Digest],
+        ) -> Result<(), HashError> {
+            self.0.hash_many(attempts, epoch, digests)?;
+            for digest in digests.iter_mut().skip(15).step_by(16) {
+                let mut raw = *digest.pow.as_raw();
+                raw[31] ^= 1;
+                *digest = Digest::plain(raw);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_hasher_with_one_bad_lane_is_refused() {
+        for algorithm in [Algorithm::Sha256d, Algorithm::Scrypt] {
+            let good = || kernel(algorithm, "portable").unwrap().hasher(&Setup::detect()).unwrap();
+            super::hasher(algorithm, good().as_mut()).unwrap();
+            let wrong = super::hasher(algorithm, &mut OneBadLane(good()));
+            assert!(matches!(wrong, Err(SelfTestError::Hashed { .. })), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_known_answer_may_not_run() {
+        let mut hasher = kernel(Algorithm::Scrypt, "portable").unwrap().hasher(&Setup::detect()).unwrap();
+        let refused = super::hasher(Algorithm::KawPow, hasher.as_mut());
+        assert!(matches!(refused, Err(SelfTestError::NoAnswer(Algorithm::KawPow))), "{refused:?}");
+    }
+
+    #[test]
+    fn every_known_block_can_be_read_and_meets_its_own_target() {
+        for &(algorithm, name, _, _) in BLOCKS {
+            assert!(known_blocks(algorithm).any(|block| block.name == name), "{name} is unreadable");
+        }
+        for algorithm in [Algorithm::Sha256d, Algorithm::Scrypt] {
+            for block in known_blocks(algorithm) {
+                let digest = Digest { pow: block.hash, mix: None };
+                assert!(digest.meets(algorithm, block.job(algorithm, None).unwrap().target()));
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -114,8 +115,11 @@ impl TuningCache {
         let text = serde_json::to_string_pretty(&file)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        // Written beside and renamed over, so that a reader never sees half of it.
-        let draft = path.with_extension(format!("json.{}", std::process::id()));
+        // Written beside and renamed over, so that a reader never sees half of it; each writer has a
+        // draft of its own.
+        static DRAFTS: AtomicU64 = AtomicU64::new(0);
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let draft = path.with_extension(format!("json.{}-{number}", std::process::id()));
         let written = fs::File::create(&draft)
             .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
             .and_then(|()| fs::rename(&draft, path));
@@ -176,5 +180,161 @@ impl Trial {
             self.space.nonces.start += self.space.nonces.count;
         }
         self.best_hps = self.best_hps.max(HashRate::new(tried, begun.elapsed().as_secs_f64()).hps());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Cpu, Isa};
+
+    /// A cache file in a folder of its own, removed in the end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let folder = std::env::temp_dir().join(format!("otedama-tune-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&folder);
+            Scratch(folder)
+        }
+
+        fn cache(&self) -> TuningCache {
+            TuningCache::at(self.0.join("deep").join("tuning.json"))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Only the oracles run on this one, so that nothing needs to be measured.
+    fn baseline() -> Setup {
+        Setup { cpu: Cpu::baseline(), ..Setup::detect() }
+    }
+
+    #[test]
+    fn what_was_measured_is_recalled_for_its_machine_and_algorithm_only() {
+        let scratch = Scratch::new("recall");
+        let cache = scratch.cache();
+        assert_eq!(cache.recall("here", Algorithm::Sha256d), None);
+        cache.remember("here", Algorithm::Sha256d, "sha256d-avx2").unwrap();
+        cache.remember("here", Algorithm::Scrypt, "scrypt-portable").unwrap();
+        cache.remember("there", Algorithm::Sha256d, "sha256d-portable").unwrap();
+        assert_eq!(cache.recall("here", Algorithm::Sha256d).as_deref(), Some("sha256d-avx2"));
+        assert_eq!(cache.recall("here", Algorithm::Scrypt).as_deref(), Some("scrypt-portable"));
+        assert_eq!(cache.recall("there", Algorithm::Sha256d).as_deref(), Some("sha256d-portable"));
+        assert_eq!(cache.recall("there", Algorithm::Scrypt), None);
+        assert_eq!(TuningCache::none().recall("here", Algorithm::Sha256d), None);
+        // No draft is left beside the file.
+        let files: Vec<_> = fs::read_dir(cache.path().unwrap().parent().unwrap()).unwrap().collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+    }
+
+    #[test]
+    fn readers_never_see_half_a_file_while_others_write() {
+        let scratch = Scratch::new("atomic");
+        let cache = scratch.cache();
+        cache.remember("here", Algorithm::Sha256d, "sha256d-portable").unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for machine in 0..50 {
+                    cache
+                        .remember(&format!("machine {machine}"), Algorithm::Scrypt, "scrypt-portable")
+                        .unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let recalled = cache.recall("here", Algorithm::Sha256d);
+                assert_eq!(recalled.as_deref(), Some("sha256d-portable"));
+            }
+        });
+    }
+
+    #[test]
+    fn writers_on_several_threads_do_not_spoil_each_others_drafts() {
+        let scratch = Scratch::new("writers");
+        let cache = scratch.cache();
+        std::thread::scope(|scope| {
+            for machine in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for _ in 0..25 {
+                        cache.remember(&machine.to_string(), Algorithm::Sha256d, "sha256d-portable").unwrap();
+                    }
+                });
+            }
+        });
+        // Who writes last may win, but what is there can be read.
+        assert!(cache.read().is_some());
+    }
+
+    #[test]
+    fn a_remembered_kernel_is_used_without_measuring() {
+        let scratch = Scratch::new("used");
+        let (cache, setup) = (scratch.cache(), Setup::detect());
+        // Never the fastest where there is any other, so it can only come from the file.
+        cache.remember(&fingerprint(&setup), Algorithm::Sha256d, "sha256d-portable").unwrap();
+        assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+    }
+
+    #[test]
+    fn what_the_file_says_wrongly_is_ignored_and_replaced() {
+        let scratch = Scratch::new("wrong");
+        let (cache, setup) = (scratch.cache(), baseline());
+        let path = cache.path().unwrap();
+        let right = || cache.recall(&fingerprint(&setup), Algorithm::Sha256d);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for broken in ["", "{", "[]", "{\"machines\": 7}", "\u{0}\u{1}"] {
+            fs::write(path, broken).unwrap();
+            assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+            assert_eq!(right().as_deref(), Some("sha256d-portable"), "after {broken:?}");
+        }
+        // No kernel, another algorithm's kernel, one that this CPU cannot run.
+        for name in ["sha256d-abacus", "scrypt-portable", "sha256d-avx2", ""] {
+            cache.remember(&fingerprint(&setup), Algorithm::Sha256d, name).unwrap();
+            assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+            assert_eq!(right().as_deref(), Some("sha256d-portable"), "after {name:?}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_only_means_measuring_again() {
+        let scratch = Scratch::new("unwritable");
+        fs::create_dir_all(&scratch.0).unwrap();
+        // A file where a folder should be: not even root can write below it.
+        fs::write(scratch.0.join("deep"), "in the way").unwrap();
+        let (cache, setup) = (scratch.cache(), baseline());
+        assert!(cache.remember("here", Algorithm::Sha256d, "sha256d-portable").is_err());
+        assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+        // A folder where the file should be: the draft is not left behind.
+        fs::remove_file(scratch.0.join("deep")).unwrap();
+        fs::create_dir_all(cache.path().unwrap()).unwrap();
+        assert!(cache.remember("here", Algorithm::Sha256d, "sha256d-portable").is_err());
+        assert_eq!(fs::read_dir(scratch.0.join("deep")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn taking_an_extension_away_makes_another_machine() {
+        let whole = Setup::detect();
+        for isa in whole.cpu.isas() {
+            let less = Setup { cpu: whole.cpu.without(isa), ..whole.clone() };
+            assert_ne!(fingerprint(&less), fingerprint(&whole), "without {isa}");
+        }
+        let avx2 = Setup { cpu: whole.cpu.only(&[Isa::Avx2]), ..whole.clone() };
+        assert_eq!(fingerprint(&avx2).ends_with("with avx2"), whole.cpu.has(Isa::Avx2));
+    }
+
+    #[test]
+    fn every_kernel_that_runs_here_is_ranked_fastest_first() {
+        let setup = Setup::detect();
+        let ranking = rank(Algorithm::Sha256d, &setup).unwrap();
+        let here = kernels(Algorithm::Sha256d).filter(|kernel| kernel.runs_on(&setup.cpu)).count();
+        assert_eq!(ranking.len(), here);
+        assert!(ranking.is_sorted_by(|a, b| a.1.hps() >= b.1.hps()), "{ranking:?}");
+        assert!(rank(Algorithm::Ethash, &setup).unwrap().is_empty());
+        let error = best(Algorithm::Ethash, &setup, &TuningCache::none()).unwrap_err();
+        assert!(error.to_string().contains("ethash"), "{error}");
     }
 }

@@ -9,6 +9,12 @@ use crate::job::{Candidate, Job, JobId, Work};
 use crate::scan::{Attempt, HashError, Hasher, Kernel, KernelError, Setup};
 
 /// A proven share: someone hashed it and the hash met the job's target. Only a [`VerifyWorker`] makes one.
+///
+/// ```compile_fail,E0451
+/// # fn forge(job: otedama_core::JobId, proven: otedama_core::Share) -> otedama_core::Share {
+/// otedama_core::Share { job, ..proven } // its fields are private
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     job: JobId,
@@ -187,4 +193,118 @@ fn judge(claim: &Claim<'_>, digest: Digest) -> Result<Share, Reject> {
         return Err(Reject::AboveTarget { digest: Box::new(digest), target: *claim.job.target() });
     }
     Ok(Share { job: claim.job.id(), candidate: claim.candidate, digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::VersionMask;
+    use crate::target::{CompactBits, Target};
+
+    const GENESIS: &str = "0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d1dac2b7c";
+    const GENESIS_NONCE: u64 = 2_083_236_893;
+    const GENESIS_HASH: &str = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
+
+    fn genesis(id: u64) -> Job {
+        let target = CompactBits(0x1d00_ffff).to_target().unwrap();
+        Job::blob(JobId(id), Algorithm::Sha256d, &hex::decode(GENESIS).unwrap(), None, target).unwrap()
+    }
+
+    fn easy(id: u64, algorithm: Algorithm, roll: Option<VersionMask>) -> Job {
+        Job::blob(JobId(id), algorithm, &[id as u8; 80], roll, Target::MAX).unwrap()
+    }
+
+    fn claim(job: &Job, nonce: u64, version: Option<u32>) -> Claim<'_> {
+        Claim { job, candidate: Candidate { nonce, version }, mix: None }
+    }
+
+    #[test]
+    fn claims_of_many_jobs_are_answered_once_each_by_every_kernel() {
+        let setup = Setup::detect();
+        let (block, rolling) = (genesis(1), easy(2, Algorithm::Sha256d, Some(VersionMask::BIP320)));
+        let (fixed, foreign) = (easy(3, Algorithm::Sha256d, None), easy(4, Algorithm::Scrypt, None));
+        let claims = [
+            claim(&foreign, 0, None),
+            claim(&block, GENESIS_NONCE, None),
+            claim(&block, GENESIS_NONCE + 1, None),
+            claim(&rolling, 5, Some(0x0202_0202 ^ 0x2000)),
+            claim(&rolling, 5, Some(0x0202_0202 ^ 0x1000)),
+            claim(&rolling, 5, None),
+            claim(&fixed, 1 << 32, None),
+            claim(&fixed, 9, Some(0x0303_0303)),
+            claim(&fixed, 9, Some(0x0303_0302)),
+            claim(&block, GENESIS_NONCE, Some(1)),
+        ];
+        for kernel in crate::scan::kernels(Algorithm::Sha256d).filter(|kernel| kernel.runs_on(&setup.cpu)) {
+            let mut worker = Verifier::new(kernel, setup.clone()).worker().unwrap();
+            // Many times over, so that lanes are full of strangers' claims.
+            let many: Vec<_> = claims.iter().cycle().take(7 * claims.len()).copied().collect();
+            let mut answers: Vec<Vec<Result<Share, Reject>>> = vec![Vec::new(); many.len()];
+            worker.check_many(&many, None, |index, answer| answers[index].push(answer));
+            for (index, answers) in answers.iter().enumerate() {
+                let [answer] = answers.as_slice() else { panic!("claim {index} got {}", answers.len()) };
+                let claim = &many[index];
+                match (index % claims.len(), answer) {
+                    (0, Err(Reject::WrongAlgorithm { .. })) => {}
+                    (2, Err(Reject::AboveTarget { target, .. })) => assert_eq!(target, block.target()),
+                    (4 | 6 | 8, Err(Reject::NotAllowed)) => {}
+                    (1 | 3 | 5 | 7 | 9, Ok(share)) => {
+                        assert_eq!((share.job(), share.nonce()), (claim.job.id(), claim.candidate.nonce));
+                        assert_eq!(share.version(), claim.candidate.version);
+                        if claim.job.id() == JobId(1) {
+                            assert_eq!(share.digest().pow.to_display_hex(), GENESIS_HASH);
+                        }
+                    }
+                    (which, other) => panic!("claim {which} by {}: {other:?}", kernel.name()),
+                }
+                // One at a time gives the same answer.
+                assert_eq!(worker.check(claim, None), *answer);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mix_hash_that_the_algorithm_does_not_make_is_refused() {
+        let kernel = crate::scan::kernel(Algorithm::Sha256d, "portable").unwrap();
+        let mut worker = Verifier::new(kernel, Setup::detect()).worker().unwrap();
+        let (job, mix) = (genesis(1), Hash256::from_raw([0; 32]));
+        let claim = Claim { mix: Some(&mix), ..claim(&job, GENESIS_NONCE, None) };
+        assert_eq!(worker.check(&claim, None), Err(Reject::WrongMix));
+    }
+
+    /// Hashes nothing at all.
+    struct Broken;
+
+    impl Hasher for Broken {
+        fn kernel(&self) -> &'static str {
+            "broken"
+        }
+
+        fn lanes(&self) -> usize {
+            1
+        }
+
+        fn hash_many(
+            &mut self,
+            _: &[Attempt<'_>],
+            _: Option<&Arc<Epoch>>,
+            _: &mut [Digest],
+        ) -> Result<(), HashError> {
+            Err(HashError::NoEpoch(Algorithm::Sha256d))
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_hashed_is_no_share() {
+        let mut worker = VerifyWorker::new(Algorithm::Sha256d, Box::new(Broken));
+        let job = easy(1, Algorithm::Sha256d, None);
+        let mut answers = Vec::new();
+        worker.check_many(&[claim(&job, 0, None), claim(&job, 1 << 32, None)], None, |index, answer| {
+            answers.push((index, answer.unwrap_err().to_string()));
+        });
+        answers.sort();
+        let expected =
+            ["sha256d needs an epoch: none was given", "nonce or version is not one the job allows"];
+        assert_eq!(answers, [(0, expected[0].to_owned()), (1, expected[1].to_owned())]);
+    }
 }

@@ -314,3 +314,73 @@ fn check_attempts(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(nonce: u64) -> Candidate {
+        Candidate { nonce, version: None }
+    }
+
+    #[test]
+    fn candidates_take_as_many_as_they_were_made_for_and_no_more() {
+        let mut found = Candidates::with_capacity(2);
+        assert_eq!(found.room(), 2);
+        assert_eq!(found.push(candidate(1)), Ok(()));
+        assert_eq!(found.push(candidate(2)), Ok(()));
+        assert_eq!((found.room(), found.push(candidate(3))), (0, Err(CandidatesFull)));
+        assert_eq!(found.as_slice(), [candidate(1), candidate(2)]);
+        found.clear();
+        assert_eq!((found.room(), found.as_slice()), (2, [].as_slice()));
+        assert_eq!(Candidates::with_capacity(0).push(candidate(1)), Err(CandidatesFull));
+    }
+
+    #[test]
+    fn taking_back_leaves_what_was_there_before() {
+        let mut found = Candidates::with_capacity(3);
+        for nonce in [7, 7, 8] {
+            found.push(candidate(nonce)).unwrap();
+        }
+        found.take_back(1);
+        assert_eq!((found.as_slice(), found.room()), ([candidate(7)].as_slice(), 2));
+    }
+
+    #[test]
+    fn a_flag_is_raised_for_everyone_and_for_good() {
+        let flag = StopFlag::new();
+        assert!(!flag.is_raised());
+        flag.raise();
+        flag.raise();
+        assert!(flag.is_raised());
+    }
+
+    #[test]
+    fn kernels_are_found_by_their_full_and_their_short_names() {
+        for algorithm in [Algorithm::Sha256d, Algorithm::Scrypt] {
+            assert_eq!(kernels(algorithm).filter(|kernel| kernel.is_oracle()).count(), 1);
+            for row in kernels(algorithm) {
+                let short = &row.name()[algorithm.name().len() + 1..];
+                assert_eq!(kernel(algorithm, row.name()).unwrap().name(), row.name());
+                assert_eq!(kernel(algorithm, short).unwrap().name(), row.name());
+            }
+        }
+        let error = kernel(Algorithm::Sha256d, "scrypt-portable").unwrap_err().to_string();
+        assert!(error.starts_with("unknown sha256d kernel 'scrypt-portable': expected sha256d-"), "{error}");
+        let error = kernel(Algorithm::Ethash, "x").unwrap_err().to_string();
+        assert_eq!(error, "unknown ethash kernel 'x': expected nothing, there is none in this version");
+    }
+
+    #[test]
+    fn a_kernel_is_refused_where_its_extension_was_taken_away() {
+        let setup = Setup { cpu: crate::cpu::Cpu::baseline(), ..Setup::detect() };
+        for row in [Algorithm::Sha256d, Algorithm::Scrypt].into_iter().flat_map(kernels) {
+            let refused = row.scanner(&setup).err().map(|error| error.to_string());
+            let expected = row
+                .needs()
+                .map(|isa| format!("kernel {} needs {isa}: this CPU does not offer it", row.name()));
+            assert_eq!(refused, expected);
+            assert_eq!(row.hasher(&setup).err().map(|error| error.to_string()), expected);
+        }
+    }
+}
