@@ -1,5 +1,5 @@
-//! Every Scrypt kernel of this CPU against the general function: batches of headers and runs of nonces
-//! that fill the lanes or do not.
+//! A Scrypt kernel against the general function, on a batch of headers or a run of nonces that fills
+//! its lanes or does not. One kernel and one kind of work per input: instrumented scrypt is slow.
 #![no_main]
 
 use std::cell::RefCell;
@@ -11,14 +11,26 @@ use otedama_core::job::{NonceRange, VersionRange};
 use otedama_core::scan::{Attempt, Candidates, Hasher, Scanner, Setup, StopFlag, kernels};
 use otedama_core::{Algorithm, Candidate, Digest, Job, JobId, SearchSpace, Target};
 
+/// One more than the lanes of the widest kernel.
+const MOST: usize = 13;
+
 #[derive(Arbitrary, Debug)]
 struct Input {
-    header: [u8; 80],
-    nonces_left: u32,
-    #[arbitrary(with = |u: &mut arbitrary::Unstructured| u.int_in_range(1..=13))]
-    nonces: u64,
-    target: [u8; 32],
-    headers: Vec<[u8; 80]>,
+    kernel: u8,
+    work: Work,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Work {
+    Headers(Vec<[u8; 80]>),
+    Nonces {
+        header: [u8; 80],
+        /// Counted back from the end of the nonces, where wrapping would show.
+        nonces_left: u32,
+        #[arbitrary(with = |u: &mut arbitrary::Unstructured| u.int_in_range(1..=MOST))]
+        nonces: usize,
+        target: [u8; 32],
+    },
 }
 
 thread_local! {
@@ -27,50 +39,52 @@ thread_local! {
 
 fn make() -> Vec<(Box<dyn Scanner>, Box<dyn Hasher>)> {
     let setup = Setup::detect();
-    // The oracle is left out: it is what the others are compared with.
-    let fast = kernels(Algorithm::Scrypt).filter(|k| k.runs_on(&setup.cpu) && !k.is_oracle());
-    fast.map(|kernel| (kernel.scanner(&setup).unwrap(), kernel.hasher(&setup).unwrap())).collect()
+    let present = kernels(Algorithm::Scrypt).filter(|kernel| kernel.runs_on(&setup.cpu));
+    present.map(|kernel| (kernel.scanner(&setup).unwrap(), kernel.hasher(&setup).unwrap())).collect()
 }
 
 fuzz_target!(|input: Input| {
     KERNELS.with_borrow_mut(|kernels| {
-        let headers = input.headers.iter().take(13);
-        let attempts: Vec<_> = headers.clone().map(|header| Attempt::Bytes(header)).collect();
-        let expected: Vec<_> = headers.map(|header| digest(header)).collect();
-        let (job, space) = work(&input);
-        let candidates = oracle(&job, &space);
-        for (scanner, hasher) in kernels {
-            let mut digests = vec![Digest::plain([0; 32]); attempts.len()];
-            hasher.hash_many(&attempts, None, &mut digests).unwrap();
-            assert_eq!(digests, expected, "{}", hasher.kernel());
-            let mut found = Candidates::with_capacity(13);
-            scanner.load(&job, None).unwrap();
-            let scanned = scanner.scan(&space, &StopFlag::new(), &mut found).unwrap();
-            assert_eq!(scanned.tried, space.attempts());
-            assert_eq!(found.as_slice(), candidates, "{}", scanner.info().kernel);
+        let count = kernels.len();
+        let (scanner, hasher) = &mut kernels[usize::from(input.kernel) % count];
+        match input.work {
+            Work::Headers(headers) => hash(hasher.as_mut(), &headers[..headers.len().min(MOST)]),
+            Work::Nonces { header, nonces_left, nonces, mut target } => {
+                target[31] |= 1; // never zero
+                let target = Target::from_be_bytes(target).unwrap();
+                let job = Job::blob(JobId(0), Algorithm::Scrypt, &header, None, target).unwrap();
+                let start = u64::from(u32::MAX - nonces_left);
+                let count = (nonces as u64).min((1 << 32) - start);
+                scan(scanner.as_mut(), job, NonceRange { start, count });
+            }
         }
     });
 });
 
-fn work(input: &Input) -> (Arc<Job>, SearchSpace) {
-    let mut target = input.target;
-    target[31] |= 1; // never zero
-    let target = Target::from_be_bytes(target).unwrap();
-    let job = Job::blob(JobId(0), Algorithm::Scrypt, &input.header, None, target).unwrap();
-    let start = u64::from(u32::MAX - input.nonces_left);
-    let nonces = NonceRange { start, count: input.nonces.min((1 << 32) - start) };
-    (Arc::new(job), SearchSpace { nonces, versions: VersionRange { start: 0, count: 1 } })
+fn hash(hasher: &mut dyn Hasher, headers: &[[u8; 80]]) {
+    let attempts: Vec<_> = headers.iter().map(|header| Attempt::Bytes(header)).collect();
+    let expected: Vec<_> = headers.iter().map(|header| digest(header)).collect();
+    let mut digests = vec![Digest::plain([0; 32]); headers.len()];
+    hasher.hash_many(&attempts, None, &mut digests).unwrap();
+    assert_eq!(digests, expected, "{}", hasher.kernel());
 }
 
-fn oracle(job: &Job, space: &SearchSpace) -> Vec<Candidate> {
-    let nonces = space.nonces.start..space.nonces.start + space.nonces.count;
-    let candidates = nonces.map(|nonce| Candidate { nonce, version: None });
+fn scan(scanner: &mut dyn Scanner, job: Job, nonces: NonceRange) {
+    let candidates =
+        (nonces.start..nonces.start + nonces.count).map(|nonce| Candidate { nonce, version: None });
     let meets = |candidate: &Candidate| {
         let mut bytes = Vec::new();
         job.append_bytes(candidate, &mut bytes);
-        digest(&bytes).meets(Algorithm::Scrypt, job.target())
+        digest(&bytes).meets(job.algorithm(), job.target())
     };
-    candidates.filter(meets).collect()
+    let expected: Vec<_> = candidates.filter(meets).collect();
+
+    let mut found = Candidates::with_capacity(MOST);
+    let space = SearchSpace { nonces, versions: VersionRange { start: 0, count: 1 } };
+    scanner.load(&Arc::new(job), None).unwrap();
+    let scanned = scanner.scan(&space, &StopFlag::new(), &mut found).unwrap();
+    assert_eq!(scanned.tried, nonces.count);
+    assert_eq!(found.as_slice(), expected, "{}", scanner.info().kernel);
 }
 
 fn digest(header: &[u8]) -> Digest {
