@@ -167,7 +167,7 @@ pub(crate) struct HashArgs {
     after_help = "Prints each {nonce, version, digest} found; the digest is in the order the function outputs it.
 
 Example: find the nonce of Bitcoin's genesis block.
-  otedama-cli scan sha256d --difficulty 1 --first --start 2000000000 \\
+  otedama-cli scan sha256d --difficulty 1 --first --start 2080000000 \\
     0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d00000000"
 )]
 pub(crate) struct ScanArgs {
