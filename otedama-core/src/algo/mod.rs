@@ -1,4 +1,5 @@
 //! Kernels: one folder per algorithm, in each a readable oracle and the fast forms tested against it.
 
+pub mod randomx;
 pub mod scrypt;
 pub mod sha256d;

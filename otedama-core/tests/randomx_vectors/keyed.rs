@@ -1,0 +1,197 @@
+//! Caches, dataset items, hashes and traces: key by key, so that each cache of 256 MiB is filled once and
+//! only one is in memory. By default the test stops hashing after some time and says how many hashes
+//! ran; `OTEDAMA_LONG_TESTS=1` runs all.
+
+use std::time::{Duration, Instant};
+
+use otedama_core::algo::randomx::config::Params;
+use otedama_core::algo::randomx::interpret::Machine;
+use otedama_core::algo::randomx::program::Program;
+use otedama_core::algo::randomx::{self, Dataset, Light, aes, dataset, superscalar};
+use otedama_core::primitive::blake2b;
+use serde_json::Value;
+
+use super::{array, bytes, cases, check_ends, number, pairs, params, text, unhex, word, words};
+
+/// After how long no further hash is started, unless all are asked for.
+const HASH_TIME: Duration = Duration::from_secs(20);
+
+/// Kinds that are about Monero's blocks and pools.
+const ELSEWHERE: [&str; 4] = ["monero_seed_height", "monero_tree_hash", "monero_block", "xmrig_bench"];
+
+#[test]
+fn everything_that_needs_a_cache_matches() {
+    for kind in ELSEWHERE {
+        println!("SKIPPED: {kind}: {} cases are not about this function", cases(kind).len());
+    }
+    let kinds = ["cache", "dataset_item", "hash", "hash_trace", "variant_hash", "batch"];
+    let cases = kinds.map(cases).concat();
+    let mut known: Vec<(&Params, Vec<u8>, &Value)> = Vec::new();
+    for case in &cases {
+        let algo = case.get("algo").and_then(Value::as_str).unwrap_or("rx/0");
+        match Params::named(algo) {
+            Some(params) => known.push((params, bytes(case, "key"), case)),
+            None => println!("SKIPPED: {}: no parameters of {algo} were published", case["id"]),
+        }
+    }
+    // Keys of traces and of other variants first: they are few and say most.
+    let mut keys: Vec<_> = known.iter().map(|(params, key, _)| (params.argon, key.clone())).collect();
+    keys.sort_by_key(|(argon, key)| {
+        let traced = cases.iter().any(|case| case["kind"] == "hash_trace" && bytes(case, "key") == *key);
+        (argon.salt == params("rx/0").argon.salt, !traced, argon.salt, key.clone())
+    });
+    keys.dedup_by_key(|(argon, key)| (argon.salt, key.clone()));
+
+    let mut hashes = Budget::new();
+    for (argon, key) in keys {
+        let of_key = known.iter().filter(|(params, k, _)| params.argon.salt == argon.salt && *k == key);
+        let of_key: Vec<_> = of_key.collect();
+        let cheap = |case: &Value| case["kind"] == "cache" || case["kind"] == "dataset_item";
+        let wanted = of_key.iter().filter(|(.., case)| !cheap(case)).count();
+        if hashes.spent() && of_key.iter().all(|(.., case)| case["kind"] != "dataset_item") {
+            hashes.skip(wanted);
+            continue;
+        }
+        let started = Instant::now();
+        let memory = dataset::cache(of_key[0].0, &key);
+        let filled = started.elapsed();
+        let programs = superscalar::Program::of_key(of_key[0].0, &key);
+        let (mut ran, started) = (0, Instant::now());
+        for (params, _, case) in of_key {
+            let light = Light::new(params, &memory, &programs);
+            match text(case, "kind") {
+                "cache" => check_cache(params, case, &key, &memory),
+                "dataset_item" => {
+                    let item = light.item(number(case, "item")).map(u64::to_le_bytes);
+                    assert_eq!(item.as_flattened(), bytes(case, "data"), "{}", case["id"]);
+                }
+                _ if !hashes.start() => continue,
+                "hash_trace" => check_trace(params, case, &light),
+                "batch" => {
+                    let mut machine = Machine::new(params);
+                    let [inputs, hashes] = ["inputs", "hashes"].map(|name| case[name].as_array().unwrap());
+                    for (input, expected) in inputs.iter().zip(hashes) {
+                        let hash = randomx::hash_on(&mut machine, &light, &unhex(input.as_str().unwrap()));
+                        assert_eq!(hash[..], unhex(expected.as_str().unwrap()), "{}", case["id"]);
+                        ran += 1;
+                    }
+                    continue;
+                }
+                _ => {
+                    let hash = randomx::hash(params, &light, &bytes(case, "input"));
+                    assert_eq!(hash, array::<32>(case, "hash"), "{} {}", params.name, case["id"]);
+                }
+            }
+            ran += usize::from(!cheap(case));
+        }
+        let per_hash = started.elapsed() / ran.max(1) as u32;
+        println!("cache filled in {filled:.1?}, then {ran} hashes, each in {per_hash:.0?}");
+    }
+    println!("hashes: {} of {} cases ran", hashes.ran, hashes.ran + hashes.skipped);
+}
+
+fn check_cache(params: &Params, case: &Value, key: &[u8], memory: &[u8]) {
+    let id = &case["id"];
+    assert_eq!(dataset::cache_input(params, key).h0(), array::<64>(case, "argon2_h0"), "{id}");
+    for (index, expected) in case["words"].as_object().unwrap() {
+        let at = 8 * index.parse::<usize>().unwrap();
+        let found = u64::from_le_bytes(memory[at..at + 8].try_into().unwrap());
+        assert_eq!(found, word(expected), "{id} word {index}");
+    }
+    assert_eq!(blake2b::digest(memory), array::<32>(case, "cache_blake2b_256"), "{id}");
+}
+
+/// A hash, stage by stage.
+fn check_trace(params: &Params, case: &Value, light: &Light<'_>) {
+    let id = &case["id"];
+    let seed = blake2b::digest(&bytes(case, "input"));
+    assert_eq!(seed, array::<64>(case, "seed_512"), "{id}");
+    let mut machine = Machine::new(params);
+    let mut state = aes::state_from_bytes(&seed);
+    machine.fill_scratchpad(&mut state);
+    assert_eq!(aes::state_to_bytes(&state), array::<64>(case, "gen1_state_after_fill"), "{id}");
+    let digest = blake2b::digest(machine.scratchpad());
+    assert_eq!(digest, array::<32>(case, "scratchpad_initial_blake2b_256"), "{id}");
+    check_ends(case, "scratchpad_initial_", machine.scratchpad());
+
+    let mut code = vec![0; params.program_bytes()];
+    let mut branches = 0;
+    for i in 0..params.program_count {
+        aes::fill_4r(params, &mut state, &mut code);
+        let digest = blake2b::digest::<32>(&code);
+        assert_eq!(digest[..], unhex(case["program_buffer_blake2b_256"][i].as_str().unwrap()), "{id}");
+        let program = Program::decode(params, &code);
+        if i == 0 {
+            assert_eq!(code, bytes(case, "program0_config_and_code"), "{id}");
+            // On a machine aside.
+            let mut machine = machine.clone();
+            let sp_addrs = machine.start(&program.configuration);
+            let accesses = machine.iterate(&program, light, sp_addrs);
+            let expected = &case["program0_after_first_iteration"];
+            assert_eq!(u64::from(accesses.sp_addr0), number(expected, "sp_addr0"), "{id}");
+            assert_eq!(u64::from(accesses.sp_addr1), number(expected, "sp_addr1"), "{id}");
+            assert_eq!(accesses.item, number(expected, "dataset_item_index"), "{id}");
+            // The reference keeps bits of these that it never looks at.
+            assert_eq!(machine.ma, number(expected, "ma") as u32 & !63, "{id} ma");
+            assert_eq!(machine.mx, number(expected, "mx") as u32 & !63, "{id} mx");
+            assert_eq!(machine.fprc as u64, number(expected, "fprc"), "{id}");
+            let registers = &expected["registers"];
+            assert_eq!(machine.registers.r, words(&registers["r"]), "{id}");
+            assert_eq!(machine.registers.f, pairs(&registers["f"]), "{id}");
+            assert_eq!(machine.registers.e, pairs(&registers["e"]), "{id}");
+            assert_eq!(machine.registers.a, pairs(&registers["a"]), "{id}");
+        }
+        let mut sp_addrs = machine.start(&program.configuration);
+        for _ in 0..params.program_iterations {
+            branches += u64::from(machine.iterate(&program, light, sp_addrs).branches_taken);
+            sp_addrs = [0; 2];
+        }
+        let file = machine.registers.to_bytes();
+        let expected = unhex(case["register_file_after_each_program"][i].as_str().unwrap());
+        assert_eq!(file[..], expected, "{id} program {i}");
+        let seed = blake2b::digest(&file);
+        if i == 0 {
+            assert_eq!(seed, array::<64>(case, "gen4_seed_for_program1"), "{id}");
+        }
+        state = aes::state_from_bytes(&seed);
+    }
+    assert_eq!(branches, number(case, "branches_taken"), "{id}");
+    let digest = blake2b::digest(machine.scratchpad());
+    assert_eq!(digest, array::<32>(case, "scratchpad_final_blake2b_256"), "{id}");
+    let fingerprint = aes::hash_1r(machine.scratchpad());
+    assert_eq!(fingerprint, array::<64>(case, "aes_hash_of_scratchpad"), "{id}");
+    let hash = randomx::finish(&machine.registers, &fingerprint);
+    assert_eq!(hash, array::<32>(case, "hash"), "{id}");
+    let again = randomx::hash(params, light, &bytes(case, "input"));
+    assert_eq!(again, hash, "{id}: the stages are what the function does");
+}
+
+/// Which hashes run, and how many did not.
+struct Budget {
+    started: Instant,
+    all: bool,
+    ran: usize,
+    skipped: usize,
+}
+
+impl Budget {
+    fn new() -> Budget {
+        let all = std::env::var_os("OTEDAMA_LONG_TESTS").is_some_and(|value| value == "1");
+        Budget { started: Instant::now(), all, ran: 0, skipped: 0 }
+    }
+
+    fn spent(&self) -> bool {
+        !self.all && self.started.elapsed() > HASH_TIME
+    }
+
+    fn skip(&mut self, cases: usize) {
+        self.skipped += cases;
+    }
+
+    /// Whether another hash may start; counts it either way.
+    fn start(&mut self) -> bool {
+        let start = !self.spent();
+        *(if start { &mut self.ran } else { &mut self.skipped }) += 1;
+        start
+    }
+}
