@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::ItemCode;
-use super::randomx_x86_64::{Compiler, Context, Items, MachineSpec, most_bytes};
+use super::context::Context;
+use super::randomx_x86_64::{Compiler, Items, MachineSpec, most_bytes};
 use crate::algo::randomx::config::Params;
 use crate::algo::randomx::interpret::Registers;
 use crate::algo::randomx::program::Configuration;

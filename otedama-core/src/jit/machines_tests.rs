@@ -253,3 +253,29 @@ fn published_hashes_in_light_mode() {
         }
     }
 }
+
+/// `cargo test --release -- --ignored --nocapture compilation`
+#[test]
+#[ignore = "a measurement"]
+fn time_of_a_compilation() {
+    let mut random = Random(5);
+    for params in [&RX_0, &RX_2] {
+        let mut memory = CodeMemory::new(most_bytes(params, 1)).unwrap();
+        let mut compiler = Compiler::default();
+        let mut program = vec![0; params.program_bytes()];
+        let mut times = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..2000 {
+            random.program(params, &mut program);
+            let configuration = Configuration::decode(params, program.first_chunk().unwrap());
+            let code = program[128..].as_chunks().0;
+            let spec =
+                MachineSpec { context: 1 << 40, scratchpad: 1 << 41, configuration: &configuration, code };
+            let start = std::time::Instant::now();
+            bytes = compiler.compile(memory.bytes_mut(), params, &[spec], Items::Full(1 << 42));
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("{}: {:?}, {bytes} bytes", params.name, times[times.len() / 2]);
+    }
+}

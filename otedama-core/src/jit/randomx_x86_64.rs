@@ -28,102 +28,10 @@
 //! [`Machines`](super::machines::Machines), which borrows or owns all of them until the run is over.
 
 use super::asm::{Alu, Asm, Fixup, Gpr, Label, Mem, Packed, SLACK, Width, Xmm};
-use super::superscalar_x86_64::{INDEX, SLOT_BYTES, Slot};
+use super::context::{Context, MIDDLE, context, field, slots};
+use super::superscalar_x86_64::{INDEX, SLOT_BYTES};
 use crate::algo::randomx::config::{Params, Revision};
-use crate::algo::randomx::float::{FRACTION, SCALE};
 use crate::algo::randomx::program::{Address, Configuration, Decoder, FloatGroup, IntegerOp, Op, Source};
-
-/// What of a machine lies in memory.
-#[derive(Clone, Debug)]
-#[repr(C, align(64))]
-pub(super) struct Context {
-    pub(super) e: [[u64; 2]; 4],
-    pub(super) r: [u64; 8],
-    pub(super) a: [[u64; 2]; 4],
-    pub(super) e_bits: [u64; 2],
-    /// The control register for each rounding mode.
-    mxcsr: [u32; 4],
-    /// Where the next iteration reads, masked.
-    pub(super) sp_addrs: [u32; 2],
-    /// Unmasked.
-    pub(super) ma: u32,
-    /// Unmasked.
-    pub(super) mx: u32,
-    /// Four times the rounding mode: an offset into `mxcsr`.
-    pub(super) mode: u32,
-    /// The caller's control register.
-    host_mxcsr: u32,
-    /// In light mode, the offset in `slots` of the next item; their length if none is left.
-    pub(super) next_slot: u32,
-    /// Where the last iteration of several machines has left f.
-    pub(super) f_at: u32,
-    /// With one machine only.
-    pub(super) f: [[u64; 2]; 4],
-    e_keep: [u64; 2],
-    scale: [u64; 2],
-    slots: [Slot; 3],
-}
-
-/// Flush to zero, denormals are zero, all exceptions masked; bits 13 and 14 are the rounding mode.
-const MXCSR: u32 = 0x9fc0;
-
-impl Context {
-    pub(super) fn new() -> Context {
-        // What specification 4.3.2 leaves of a number: the fraction and four bits of the exponent.
-        let e_keep = FRACTION | 0xf << 52;
-        Context {
-            e: [[0; 2]; 4],
-            r: [0; 8],
-            a: [[0; 2]; 4],
-            e_bits: [0; 2],
-            mxcsr: std::array::from_fn(|mode| MXCSR | (mode as u32) << 13),
-            sp_addrs: [0; 2],
-            ma: 0,
-            mx: 0,
-            mode: 0,
-            host_mxcsr: 0,
-            next_slot: 0,
-            f_at: 0,
-            f: [[0; 2]; 4],
-            e_keep: [e_keep; 2],
-            scale: [SCALE; 2],
-            slots: [Slot::EMPTY; 3],
-        }
-    }
-
-    /// Specification 4.6.1.
-    pub(super) fn start(&mut self, params: &Params, configuration: &Configuration) {
-        self.r = [0; 8];
-        self.a = configuration.a;
-        self.e_bits = configuration.e_bits;
-        self.ma = configuration.ma;
-        self.mx = configuration.mx;
-        self.sp_addrs = [self.mx & params.line_mask(), self.ma & params.line_mask()];
-        self.next_slot = slots(params) as u32 * SLOT_BYTES as u32;
-    }
-}
-
-/// How many items light mode computes at a time: all those whose addresses are known.
-fn slots(params: &Params) -> usize {
-    match params.revision {
-        Revision::V1 => 2,
-        Revision::V2 => 3,
-    }
-}
-
-/// rbp points here, so that most of a context is within a byte's reach.
-pub(super) const MIDDLE: usize = 128;
-
-macro_rules! context {
-    ($field:ident) => {
-        std::mem::offset_of!(Context, $field) as i32 - MIDDLE as i32
-    };
-}
-
-/// A field of the context, or what is `disp` bytes behind.
-const fn context(field: i32, disp: usize) -> Mem {
-    Mem::at(Gpr::Rbp, field + disp as i32)
-}
 
 /// What the code of one machine is about.
 pub(super) struct MachineSpec<'a> {
@@ -241,9 +149,9 @@ impl Emitter<'_> {
         // The code was written through other addresses than it is executed at.
         self.asm.serialize();
         self.asm.mov_ri(Gpr::Rbp, machines[0].context + MIDDLE as u64);
-        self.asm.stmxcsr(context(context!(host_mxcsr), 0));
-        self.asm.movaps_rm(E_KEEP, context(context!(e_keep), 0));
-        self.asm.movaps_rm(SCALE_BITS, context(context!(scale), 0));
+        self.asm.stmxcsr(context(field!(host_mxcsr), 0));
+        self.asm.movaps_rm(E_KEEP, context(field!(e_keep), 0));
+        self.asm.movaps_rm(SCALE_BITS, context(field!(scale), 0));
         self.asm.mov_ri(COUNTER, self.params.program_iterations as u64);
         if let Items::Full(_) = self.items {
             for machine in machines {
@@ -290,27 +198,27 @@ impl Emitter<'_> {
     /// Loads all that outlives an iteration, except r0..r7.
     fn load_machine(&mut self) {
         let asm = &mut self.asm;
-        asm.mov_rm(Width::D, Gpr::Rax, context(context!(sp_addrs), 0));
-        asm.mov_rm(Width::D, Gpr::Rdx, context(context!(sp_addrs), 4));
-        asm.mov_rm(Width::D, Gpr::Rcx, context(context!(mode), 0));
-        asm.ldmxcsr(Mem::sum(Gpr::Rbp, Gpr::Rcx, context!(mxcsr)));
+        asm.mov_rm(Width::D, Gpr::Rax, context(field!(sp_addrs), 0));
+        asm.mov_rm(Width::D, Gpr::Rdx, context(field!(sp_addrs), 4));
+        asm.mov_rm(Width::D, Gpr::Rcx, context(field!(mode), 0));
+        asm.ldmxcsr(Mem::sum(Gpr::Rbp, Gpr::Rcx, field!(mxcsr)));
         for i in 0..4 {
-            asm.movaps_rm(a(i), context(context!(a), 16 * usize::from(i)));
+            asm.movaps_rm(a(i), context(field!(a), 16 * usize::from(i)));
         }
-        asm.movaps_rm(E_BITS, context(context!(e_bits), 0));
+        asm.movaps_rm(E_BITS, context(field!(e_bits), 0));
     }
 
     fn leave(&mut self, machine: &MachineSpec) {
         if self.alone {
             self.save_r();
             for i in 0..4 {
-                self.asm.movaps_mr(context(context!(e), 16 * usize::from(i)), e(i));
-                self.asm.movaps_mr(context(context!(f), 16 * usize::from(i)), f(i));
+                self.asm.movaps_mr(context(field!(e), 16 * usize::from(i)), e(i));
+                self.asm.movaps_mr(context(field!(f), 16 * usize::from(i)), f(i));
             }
         } else {
             self.asm.mov_ri(Gpr::Rbp, machine.context + MIDDLE as u64);
         }
-        self.asm.ldmxcsr(context(context!(host_mxcsr), 0));
+        self.asm.ldmxcsr(context(field!(host_mxcsr), 0));
         for register in SAVED.into_iter().rev() {
             self.asm.pop(register);
         }
@@ -319,13 +227,13 @@ impl Emitter<'_> {
 
     fn save_r(&mut self) {
         for (i, register) in R.into_iter().enumerate() {
-            self.asm.mov_mr(Width::Q, context(context!(r), 8 * i), register);
+            self.asm.mov_mr(Width::Q, context(field!(r), 8 * i), register);
         }
     }
 
     fn load_r(&mut self) {
         for (i, register) in R.into_iter().enumerate() {
-            self.asm.mov_rm(Width::Q, register, context(context!(r), 8 * i));
+            self.asm.mov_rm(Width::Q, register, context(field!(r), 8 * i));
         }
     }
 
@@ -370,7 +278,7 @@ impl Emitter<'_> {
             asm.prefetch(Mem::sum(SCRATCHPAD, Gpr::Rdx, 0));
         }
 
-        asm.mov_rm(Width::D, Gpr::Rcx, context(context!(sp_addrs), 4));
+        asm.mov_rm(Width::D, Gpr::Rcx, context(field!(sp_addrs), 4));
         asm.alu_rr(Alu::Add, Width::Q, Gpr::Rcx, SCRATCHPAD);
         for (i, register) in R.into_iter().enumerate() {
             asm.mov_mr(Width::Q, Mem::at(Gpr::Rcx, 8 * i as i32), register);
@@ -390,19 +298,19 @@ impl Emitter<'_> {
                 }
             }
         }
-        asm.mov_rm(Width::D, Gpr::Rcx, context(context!(sp_addrs), 0));
+        asm.mov_rm(Width::D, Gpr::Rcx, context(field!(sp_addrs), 0));
         if !self.alone {
-            asm.mov_mr(Width::D, context(context!(f_at), 0), Gpr::Rcx);
+            asm.mov_mr(Width::D, context(field!(f_at), 0), Gpr::Rcx);
         }
         asm.alu_rr(Alu::Add, Width::Q, Gpr::Rcx, SCRATCHPAD);
         for i in 0..4 {
             asm.movaps_mr(Mem::at(Gpr::Rcx, 16 * i32::from(i)), f(i));
         }
-        asm.mov_mr(Width::D, context(context!(sp_addrs), 0), Gpr::Rax);
-        asm.mov_mr(Width::D, context(context!(sp_addrs), 4), Gpr::Rdx);
+        asm.mov_mr(Width::D, context(field!(sp_addrs), 0), Gpr::Rax);
+        asm.mov_mr(Width::D, context(field!(sp_addrs), 4), Gpr::Rdx);
         if !self.alone {
             for i in 0..4 {
-                asm.movaps_mr(context(context!(e), 16 * usize::from(i)), e(i));
+                asm.movaps_mr(context(field!(e), 16 * usize::from(i)), e(i));
             }
             self.save_r();
         }
@@ -414,20 +322,20 @@ impl Emitter<'_> {
         let mask = self.params.dataset_mask() as i32;
         asm.mov_rr(Width::D, Gpr::Rax, read2);
         asm.alu_rr(Alu::Xor, Width::D, Gpr::Rax, read3);
-        asm.mov_rm(Width::D, Gpr::Rcx, context(context!(ma), 0));
+        asm.mov_rm(Width::D, Gpr::Rcx, context(field!(ma), 0));
         // From here on: rcx what is read now, rdx what is read next, rax what was found just now. In
         // version 1 the last two are the same.
         match self.params.revision {
             Revision::V1 => {
-                asm.alu_rm(Alu::Xor, Width::D, Gpr::Rax, context(context!(mx), 0));
-                asm.mov_mr(Width::D, context(context!(ma), 0), Gpr::Rax);
-                asm.mov_mr(Width::D, context(context!(mx), 0), Gpr::Rcx);
+                asm.alu_rm(Alu::Xor, Width::D, Gpr::Rax, context(field!(mx), 0));
+                asm.mov_mr(Width::D, context(field!(ma), 0), Gpr::Rax);
+                asm.mov_mr(Width::D, context(field!(mx), 0), Gpr::Rcx);
             }
             Revision::V2 => {
-                asm.mov_rm(Width::D, Gpr::Rdx, context(context!(mx), 0));
+                asm.mov_rm(Width::D, Gpr::Rdx, context(field!(mx), 0));
                 asm.alu_rr(Alu::Xor, Width::D, Gpr::Rax, Gpr::Rcx);
-                asm.mov_mr(Width::D, context(context!(ma), 0), Gpr::Rdx);
-                asm.mov_mr(Width::D, context(context!(mx), 0), Gpr::Rax);
+                asm.mov_mr(Width::D, context(field!(ma), 0), Gpr::Rdx);
+                asm.mov_mr(Width::D, context(field!(mx), 0), Gpr::Rax);
             }
         }
         asm.alu_ri(Alu::And, Width::D, Gpr::Rax, mask);
@@ -448,7 +356,7 @@ impl Emitter<'_> {
     fn light_item(&mut self, machine: &MachineSpec, function: u64, cache: u64) {
         let slots = slots(self.params);
         let asm = &mut self.asm;
-        let first_slot = context!(slots);
+        let first_slot = field!(slots);
         let slots_bytes = slots as i32 * SLOT_BYTES;
         let index = |slot: usize| context(first_slot + slot as i32 * SLOT_BYTES + INDEX, 0);
         asm.alu_ri(Alu::And, Width::D, Gpr::Rdx, self.params.dataset_mask() as i32);
@@ -462,7 +370,7 @@ impl Emitter<'_> {
             asm.shr_ri(register, 6);
             asm.mov_mr(Width::Q, index(slot), register);
         }
-        asm.mov_rm(Width::D, Gpr::Rax, context(context!(next_slot), 0));
+        asm.mov_rm(Width::D, Gpr::Rax, context(field!(next_slot), 0));
         asm.alu_ri(Alu::Cmp, Width::D, Gpr::Rax, slots_bytes);
         let there = asm.jnz_later();
         self.save_r();
@@ -483,7 +391,7 @@ impl Emitter<'_> {
             asm.alu_rm(Alu::Xor, Width::Q, register, word);
         }
         asm.alu_ri(Alu::Add, Width::D, Gpr::Rax, SLOT_BYTES);
-        asm.mov_mr(Width::D, context(context!(next_slot), 0), Gpr::Rax);
+        asm.mov_mr(Width::D, context(field!(next_slot), 0), Gpr::Rax);
     }
 
     /// Specification 5.
@@ -655,8 +563,8 @@ impl Emitter<'_> {
             asm.jnz_later()
         });
         asm.alu_ri(Alu::And, Width::D, Gpr::Rax, 0b1100);
-        asm.mov_mr(Width::D, context(context!(mode), 0), Gpr::Rax);
-        asm.ldmxcsr(Mem::sum(Gpr::Rbp, Gpr::Rax, context!(mxcsr)));
+        asm.mov_mr(Width::D, context(field!(mode), 0), Gpr::Rax);
+        asm.ldmxcsr(Mem::sum(Gpr::Rbp, Gpr::Rax, field!(mxcsr)));
         if let Some(unless) = unless {
             asm.land(unless, asm.here());
         }
