@@ -31,7 +31,7 @@ pub(crate) struct Cli {
 /// Which parts of the machine may be used.
 #[derive(Args, Debug)]
 pub(crate) struct MachineArgs {
-    /// Use these instruction set extensions only: sha-ni, avx2, avx512, or none
+    /// Use these instruction set extensions only: sha-ni, aes-ni, avx2, avx512, or none
     #[arg(long, global = true, value_name = "LIST", value_parser = parse_isas, help_heading = "Machine")]
     pub(crate) isa: Option<IsaList>,
     /// The largest memory pages to try; where they cannot be had, the next smaller ones are used

@@ -1,7 +1,7 @@
 //! What this CPU can do, as values: possession proves permission.
 //!
 //! [`Cpu::detect`] asks the processor once. Each instruction set extension it offers is handed out as
-//! a zero-sized token ([`ShaNi`], [`Avx2`], [`Avx512`]). A lane type can only be made from its token,
+//! a zero-sized token ([`ShaNi`], [`AesNi`], [`Avx2`], [`Avx512`]). A lane type can only be made from its token,
 //! and a kernel can only be entered through one, so no kernel checks the CPU and no caller can enter a
 //! kernel the CPU lacks. [`Cpu::only`] and [`Cpu::without`] take extensions away, which is how tests, benchmarks and
 //! the `--isa` argument reach the slower kernels on a machine that has the faster ones.
@@ -15,6 +15,8 @@ use std::str::FromStr;
 pub enum Isa {
     /// x86 SHA extensions (`sha256rnds2` and friends), with SSE4.1 and SSSE3.
     ShaNi,
+    /// x86 AES rounds (`aesenc`, `aesdec`).
+    AesNi,
     /// x86 AVX2: 256-bit integer vectors.
     Avx2,
     /// x86 AVX-512 F, BW, DQ and VL: 512-bit integer vectors, rotates, three-input logic.
@@ -23,12 +25,13 @@ pub enum Isa {
 
 impl Isa {
     /// Every extension this version knows of, in the order they are listed to people.
-    pub const ALL: [Isa; 3] = [Isa::ShaNi, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::ShaNi, Isa::AesNi, Isa::Avx2, Isa::Avx512];
 
     /// The name used in kernel names, arguments and reports.
     pub fn name(self) -> &'static str {
         match self {
             Isa::ShaNi => "sha-ni",
+            Isa::AesNi => "aes-ni",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         }
@@ -43,7 +46,7 @@ impl fmt::Display for Isa {
 
 /// A name that is no instruction set extension this version knows of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown instruction set '{0}': expected one of sha-ni, avx2, avx512")]
+#[error("unknown instruction set '{0}': expected one of sha-ni, aes-ni, avx2, avx512")]
 pub struct UnknownIsa(pub String);
 
 impl FromStr for Isa {
@@ -59,6 +62,7 @@ impl FromStr for Isa {
 pub struct Cpu {
     brand: String,
     sha_ni: Option<ShaNi>,
+    aes_ni: Option<AesNi>,
     avx2: Option<Avx2>,
     avx512: Option<Avx512>,
 }
@@ -72,7 +76,7 @@ impl Cpu {
 
     /// A CPU of which nothing but the architecture's baseline is used.
     pub fn baseline() -> Cpu {
-        Cpu { sha_ni: None, avx2: None, avx512: None, ..Cpu::detect() }
+        Cpu { sha_ni: None, aes_ni: None, avx2: None, avx512: None, ..Cpu::detect() }
     }
 
     /// The same CPU with every extension not in `allowed` taken away.
@@ -90,6 +94,7 @@ impl Cpu {
         let mut cpu = self.clone();
         match isa {
             Isa::ShaNi => cpu.sha_ni = None,
+            Isa::AesNi => cpu.aes_ni = None,
             Isa::Avx2 => cpu.avx2 = None,
             Isa::Avx512 => cpu.avx512 = None,
         }
@@ -100,6 +105,7 @@ impl Cpu {
     pub fn has(&self, isa: Isa) -> bool {
         match isa {
             Isa::ShaNi => self.sha_ni.is_some(),
+            Isa::AesNi => self.aes_ni.is_some(),
             Isa::Avx2 => self.avx2.is_some(),
             Isa::Avx512 => self.avx512.is_some(),
         }
@@ -120,6 +126,11 @@ impl Cpu {
         self.sha_ni
     }
 
+    /// The token that allows AES rounds, if this CPU has and may use them.
+    pub fn aes_ni(&self) -> Option<AesNi> {
+        self.aes_ni
+    }
+
     /// The token that enters AVX2 kernels, if this CPU has and may use them.
     pub fn avx2(&self) -> Option<Avx2> {
         self.avx2
@@ -134,6 +145,10 @@ impl Cpu {
 /// Proof that the SHA extensions, SSE4.1 and SSSE3 may be used. Only [`Cpu`] hands it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShaNi(());
+
+/// Proof that AES rounds may be used. Only [`Cpu`] hands it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AesNi(());
 
 /// Proof that AVX2 may be used. Only [`Cpu`] hands it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +175,7 @@ fn detect() -> Cpu {
     Cpu {
         brand,
         sha_ni: sha_ni.then_some(ShaNi(())),
+        aes_ni: is_x86_feature_detected!("aes").then_some(AesNi(())),
         avx2: is_x86_feature_detected!("avx2").then_some(Avx2(())),
         avx512: avx512.then_some(Avx512(())),
     }
@@ -167,7 +183,7 @@ fn detect() -> Cpu {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect() -> Cpu {
-    Cpu { brand: std::env::consts::ARCH.to_owned(), sha_ni: None, avx2: None, avx512: None }
+    Cpu { brand: std::env::consts::ARCH.to_owned(), sha_ni: None, aes_ni: None, avx2: None, avx512: None }
 }
 
 #[cfg(test)]
@@ -198,6 +214,6 @@ mod tests {
             assert_eq!(isa.name().parse(), Ok(isa));
         }
         let error = "avx3".parse::<Isa>().unwrap_err().to_string();
-        assert_eq!(error, "unknown instruction set 'avx3': expected one of sha-ni, avx2, avx512");
+        assert_eq!(error, "unknown instruction set 'avx3': expected one of sha-ni, aes-ni, avx2, avx512");
     }
 }

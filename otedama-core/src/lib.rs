@@ -44,8 +44,9 @@
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit lanes behind tokens (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
-//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni`); of RandomX the readable form alone so far, which no scanner uses yet | detection, threads, jobs, targets beyond a word |
-//! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect` | algorithms |
+//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). No scanner uses RandomX yet | detection, threads, jobs, targets beyond a word |
+//! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
+//! | `jit` | programs to machine code, and machines that run them (unsafe; x86-64 Linux) | epochs, jobs |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs | scanners, pools |
 //! | [`job`] | a job, its search space (nonce x version), a candidate | kernels |
@@ -83,6 +84,8 @@ pub mod cpu;
 pub mod engine;
 pub mod epoch;
 pub mod hash256;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod jit;
 pub mod job;
 pub mod measure;
 pub mod mem;

@@ -18,6 +18,8 @@ use std::ops::{Deref, DerefMut};
 
 use crate::topology::NodeId;
 
+#[cfg(target_os = "linux")]
+pub mod exec;
 #[cfg(any(test, not(target_os = "linux")))]
 mod heap;
 #[cfg(target_os = "linux")]

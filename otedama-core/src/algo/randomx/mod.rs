@@ -19,9 +19,12 @@
 //! All of this is portable and plain: the oracle that faster machines are tested against. "Specification"
 //! is `doc/specs.md` of tevador/RandomX, "version 2" its `doc/design_v2.md`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod aes;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+pub mod aes_ni;
 mod blake_generator;
 pub mod config;
 pub mod dataset;

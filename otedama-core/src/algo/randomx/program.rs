@@ -55,7 +55,8 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    fn decode(params: &Params, bytes: &[u8; 128]) -> Configuration {
+    /// Decodes the first 128 bytes of a program.
+    pub fn decode(params: &Params, bytes: &[u8; 128]) -> Configuration {
         let quad = |i: usize| u64::from_le_bytes(bytes.as_chunks().0[i]);
         // Specification 4.5.2: a number from 1 to 2^32.
         let a = |i: usize| ((quad(i) >> 59) + 1023) << 52 | quad(i) & float::FRACTION;
