@@ -8,8 +8,9 @@ use otedama_core::{Algorithm, Digest};
 use serde_json::json;
 
 use crate::args::{HashArgs, HashCommand, HashScryptArgs, MachineArgs};
-use crate::failure::{Failure, Outcome, usage};
+use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
+use crate::show;
 
 /// The longest input accepted, in bytes.
 const MAX_INPUT_LEN: usize = 1 << 20;
@@ -51,16 +52,23 @@ impl Function {
     fn scrypt(args: &HashScryptArgs, machine: &Machine) -> Result<Function, Failure> {
         let params = ScryptParams::new(args.n, args.r, args.p).map_err(usage)?;
         let salt = args.salt.as_deref().map(decode).transpose().map_err(usage)?;
-        let mining = if params == ScryptParams::MINING && salt.is_none() {
-            Some(machine.kernel(Algorithm::Scrypt, args.common.kernel.as_deref())?.hasher(&machine.setup)?)
-        } else if let Some(name) = &args.common.kernel {
+        let mining = params == ScryptParams::MINING && salt.is_none();
+        let kernel = args.common.kernel.as_deref();
+        if let Some(name) = kernel.filter(|_| !mining) {
             return Err(usage(format!(
                 "kernel '{name}' computes N 1024, r 1, p 1 with the input as salt: leave --kernel out for other parameters"
             )));
-        } else {
-            None
-        };
-        Ok(Function::Scrypt { params, salt, mining })
+        }
+        check_memory(&params)?;
+        if !mining {
+            return Ok(Function::Scrypt { params, salt, mining: None });
+        }
+        let hasher = machine.kernel(Algorithm::Scrypt, kernel)?.hasher(&machine.setup)?;
+        Ok(match kernel {
+            // A kernel asked for by name does the work or refuses it; nothing else takes its place.
+            Some(_) => Function::Kernel(hasher),
+            None => Function::Scrypt { params, salt, mining: Some(hasher) },
+        })
     }
 
     fn hash_many(&mut self, inputs: &[Vec<u8>]) -> Result<Vec<Digest>, Failure> {
@@ -83,6 +91,20 @@ impl Function {
         }
         Ok(digests)
     }
+}
+
+/// Whether the machine gives the memory that the portable form will ask for: it aborts if not.
+fn check_memory(params: &ScryptParams) -> Outcome {
+    let needed = params.scratchpad_len() + params.row_len() * params.p() as usize;
+    Vec::<u8>::new().try_reserve_exact(needed).map_err(|_| {
+        work(format!(
+            "scrypt with N {}, r {}, p {} needs {}: this machine does not give them",
+            params.n(),
+            params.r(),
+            params.p(),
+            show::bytes(needed as u64)
+        ))
+    })
 }
 
 fn batch(hasher: &mut dyn Hasher, inputs: &[Vec<u8>], digests: &mut [Digest]) -> Outcome {
