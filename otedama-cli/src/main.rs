@@ -15,6 +15,7 @@ mod show;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
@@ -26,6 +27,11 @@ fn main() -> ExitCode {
         Err(answer) if !answer.use_stderr() => {
             let _ = answer.print();
             return ExitCode::SUCCESS;
+        }
+        // Nothing was asked for: the page that says what may be is more use than a line.
+        Err(page) if page.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = page.print();
+            return ExitCode::from(2);
         }
         Err(error) => return report(&failure::usage(args::one_line(&error))),
     };
