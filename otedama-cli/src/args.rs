@@ -109,7 +109,8 @@ pub(crate) enum HashCommand {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Prints the digest as 64 hex digits in the order the function outputs them (block explorers
-show the reverse). With '-', reads lines of hex and prints one digest per line.
+show the reverse). With '-', reads lines of hex and prints one digest per line; an empty line is the
+empty input, blanks around a line and a carriage return at its end do not count.
 
 Example:
   otedama-cli hash sha256d 0100000000000000"
@@ -123,8 +124,9 @@ pub(crate) struct HashSha256dArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Prints the digest as 64 hex digits in the order the function outputs them (block explorers
-show the reverse). With '-', reads lines of hex and prints one digest per line. 80-byte inputs with the
-default parameters go through the fast kernels.
+show the reverse). With '-', reads lines of hex and prints one digest per line; an empty line is the
+empty input, blanks around a line and a carriage return at its end do not count. 80-byte inputs with
+the default parameters go through the fast kernels.
 
 Example:
   otedama-cli hash scrypt --n 16 --r 1 --p 1 00ff"

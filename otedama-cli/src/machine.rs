@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use otedama_core::cpu::Isa;
 use otedama_core::mem::{self, PageKind, PageSet, Request};
-use otedama_core::scan::{Kernel, Setup, kernel};
+use otedama_core::scan::{Kernel, Setup, kernel, kernels};
 use otedama_core::topology::{CpuId, Topology};
 use otedama_core::tune::{self, TuningCache};
 use otedama_core::{Algorithm, cpu::Cpu};
@@ -48,8 +48,14 @@ impl Machine {
             None => tune::best(algorithm, &self.setup, &self.tuning)?,
         };
         if let Some(isa) = kernel.needs().filter(|&isa| !self.setup.cpu.has(isa)) {
-            let reason = self.why_absent(isa);
-            return Err(usage(format!("kernel {} needs {isa}: {reason}", kernel.name())));
+            let usable: Vec<_> =
+                kernels(algorithm).filter(|k| k.runs_on(&self.setup.cpu)).map(Kernel::name).collect();
+            return Err(usage(format!(
+                "kernel {} needs {isa}: {}, expected one of {}",
+                kernel.name(),
+                self.why_absent(isa),
+                usable.join(", ")
+            )));
         }
         Ok(kernel)
     }

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             let _ = answer.print();
             return ExitCode::SUCCESS;
         }
-        // So is the help page that a command without its arguments shows, but it was bad usage.
+        // Nothing was asked for: the page that says what may be is more use than a line.
         Err(page) if page.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = page.print();
             return ExitCode::from(2);

@@ -10,7 +10,7 @@ use otedama_core::scan::{Kernel, kernels};
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, MachineArgs};
-use crate::failure::{Failure, Outcome, usage, work};
+use crate::failure::{Failure, Outcome, work};
 use crate::machine::Machine;
 use crate::{cmd, show};
 
@@ -70,11 +70,11 @@ fn chosen_kernels(args: &BenchArgs, machine: &Machine) -> Result<Vec<&'static Ke
         [] => Algorithm::ALL.into_iter().filter(|&algorithm| kernels(algorithm).next().is_some()).collect(),
         asked => asked.to_vec(),
     };
+    if let Some(&algorithm) = algorithms.iter().find(|&&algorithm| kernels(algorithm).next().is_none()) {
+        return Err(cmd::no_kernel("bench", algorithm));
+    }
     let mut chosen = Vec::new();
     for &algorithm in &algorithms {
-        if kernels(algorithm).next().is_none() {
-            return Err(usage(format!("cannot bench {algorithm}: this version has no kernel for it")));
-        }
         if args.kernel.as_deref() != Some("all") {
             chosen.push(machine.kernel(algorithm, args.kernel.as_deref())?);
             continue;

@@ -51,16 +51,22 @@ impl Function {
     fn scrypt(args: &HashScryptArgs, machine: &Machine) -> Result<Function, Failure> {
         let params = ScryptParams::new(args.n, args.r, args.p).map_err(usage)?;
         let salt = args.salt.as_deref().map(decode).transpose().map_err(usage)?;
-        let mining = if params == ScryptParams::MINING && salt.is_none() {
-            Some(machine.kernel(Algorithm::Scrypt, args.common.kernel.as_deref())?.hasher(&machine.setup)?)
-        } else if let Some(name) = &args.common.kernel {
+        let mining = params == ScryptParams::MINING && salt.is_none();
+        let kernel = args.common.kernel.as_deref();
+        if let Some(name) = kernel.filter(|_| !mining) {
             return Err(usage(format!(
                 "kernel '{name}' computes N 1024, r 1, p 1 with the input as salt: leave --kernel out for other parameters"
             )));
-        } else {
-            None
-        };
-        Ok(Function::Scrypt { params, salt, mining })
+        }
+        if !mining {
+            return Ok(Function::Scrypt { params, salt, mining: None });
+        }
+        let hasher = machine.kernel(Algorithm::Scrypt, kernel)?.hasher(&machine.setup)?;
+        Ok(match kernel {
+            // A kernel asked for by name does the work or refuses it; nothing else takes its place.
+            Some(_) => Function::Kernel(hasher),
+            None => Function::Scrypt { params, salt, mining: Some(hasher) },
+        })
     }
 
     fn hash_many(&mut self, inputs: &[Vec<u8>]) -> Result<Vec<Digest>, Failure> {

@@ -6,9 +6,24 @@ pub(crate) mod hash;
 pub(crate) mod scan;
 pub(crate) mod selftest;
 
-/// Raises the flag when the user presses Ctrl-C or the process is asked to terminate; a second time
+use otedama_core::Algorithm;
+use otedama_core::scan::kernels;
+
+use crate::failure::{self, Failure, Outcome};
+
+/// An algorithm was asked for that has no kernel: says which ones have.
+fn no_kernel(what: &str, algorithm: Algorithm) -> Failure {
+    let known: Vec<_> =
+        Algorithm::ALL.into_iter().filter(|&a| kernels(a).next().is_some()).map(Algorithm::name).collect();
+    failure::usage(format!(
+        "cannot {what} {algorithm}: this version has no kernel for it, expected {}",
+        known.join(" or ")
+    ))
+}
+
+/// Acts when the user presses Ctrl-C or the process is asked to terminate; a second time
 /// leaves at once.
-fn on_interrupt(act: impl Fn() + Send + 'static) -> Result<(), crate::failure::Failure> {
+fn on_interrupt(act: impl Fn() + Send + 'static) -> Outcome {
     let mut asked = false;
     ctrlc::set_handler(move || {
         if asked {
@@ -17,5 +32,5 @@ fn on_interrupt(act: impl Fn() + Send + 'static) -> Result<(), crate::failure::F
         asked = true;
         act();
     })
-    .map_err(|error| crate::failure::work(format!("cannot watch for Ctrl-C: {error}")))
+    .map_err(|error| failure::work(format!("cannot watch for Ctrl-C: {error}")))
 }

@@ -1,7 +1,9 @@
 //! `scan`: the nonces of a header whose hashes meet a target.
 
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
@@ -12,6 +14,9 @@ use crate::args::{MachineArgs, ScanArgs};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
 use crate::{cmd, show};
+
+/// How many events the workers may be ahead of what is printed.
+const EVENTS_AHEAD: usize = 1024;
 
 pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     let machine = Machine::detect(machine);
@@ -30,14 +35,15 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         let verifier = Verifier::new(kernel, setup.clone());
         WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
     });
-    let (events, inbox) = mpsc::channel();
-    let interrupts = events.clone();
-    cmd::on_interrupt(move || {
-        // The receiver is gone only when the scan is over.
-        let _ = interrupts.send(Message::Interrupted);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    cmd::on_interrupt({
+        let interrupted = Arc::clone(&interrupted);
+        move || interrupted.store(true, Ordering::Relaxed)
     })?;
+    // Bounded: where nearly everything is found, workers wait for the printer.
+    let (events, inbox) = mpsc::sync_channel(EVENTS_AHEAD);
     let sink = move |event| {
-        let _ = events.send(Message::Engine(event));
+        let _ = events.send(event);
     };
     let engine = Engine::start(EngineConfig::default(), workers.collect(), NoMoreWork, sink)?;
     let begun = Instant::now();
@@ -45,28 +51,32 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
 
     let bar = show::progress_bar(space.attempts(), kernel.name().to_owned());
     let mut finds = 0;
-    let ending = loop {
+    let mut ending = loop {
+        if interrupted.load(Ordering::Relaxed) {
+            break Err(work("interrupted"));
+        }
         match inbox.recv_timeout(Duration::from_millis(100)) {
-            Ok(Message::Engine(Event::Share { share, .. })) => {
+            Ok(Event::Share { share, .. }) => {
                 finds += 1;
-                bar.suspend(|| print_find(&share, &job, args))?;
+                if let Err(failure) = bar.suspend(|| print_find(&share, &job, args)) {
+                    break Err(failure);
+                }
                 if args.first {
                     break Ok(());
                 }
             }
-            Ok(Message::Engine(Event::Refused { candidate, reason, .. })) => {
+            Ok(Event::Refused { candidate, reason, .. }) => {
                 break Err(work(format!(
                     "kernel {} claimed nonce {} wrongly: {reason}",
                     kernel.name(),
                     candidate.nonce
                 )));
             }
-            Ok(Message::Engine(Event::WorkerLost { reason, .. })) => {
+            Ok(Event::WorkerLost { reason, .. }) => {
                 break Err(work(format!("a worker was lost: {reason}")));
             }
-            Ok(Message::Engine(Event::Idle)) => break Ok(()),
-            Ok(Message::Interrupted) => break Err(work("interrupted")),
-            Ok(Message::Engine(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Ok(Event::Idle) => break Ok(()),
+            Ok(_) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             // The sink lives as long as the engine.
             Err(mpsc::RecvTimeoutError::Disconnected) => break Err(work("the engine ended early")),
         }
@@ -75,17 +85,21 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         bar.set_message(HashRate::new(hashes, begun.elapsed().as_secs_f64()).to_string());
     };
     bar.finish_and_clear();
-    let stats = engine.stop();
-    // What was found while the engine came to rest.
-    if !args.first || finds == 0 {
-        for message in inbox.try_iter() {
-            if let Message::Engine(Event::Share { share, .. }) = message {
-                finds += 1;
-                print_find(&share, &job, args)?;
-            }
+    let reader_left = |ending: &Outcome| ending.as_ref().is_err_and(Failure::is_broken_pipe);
+    // The engine reports what it found while it comes to rest, and waits where the inbox is full; the
+    // sink goes with the engine, which ends the loop.
+    let stopping = thread::spawn(move || engine.stop());
+    for event in inbox {
+        if let Event::Share { share, .. } = event
+            && !(args.first && finds > 0)
+            && !reader_left(&ending)
+        {
+            finds += 1;
+            ending = print_find(&share, &job, args).and(ending);
         }
     }
-    if io::stderr().is_terminal() || ending.is_err() {
+    let stats = stopping.join().map_err(|_| work("the engine panicked while it stopped"))?;
+    if (io::stderr().is_terminal() || ending.is_err()) && !reader_left(&ending) {
         let (hashes, seconds) = (stats.total_hashes(), begun.elapsed().as_secs_f64());
         let rate = HashRate::new(hashes, seconds);
         eprintln!("{finds} found in {hashes} attempts, {seconds:.1} s, {rate} ({})", kernel.name());
@@ -93,14 +107,9 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     ending
 }
 
-enum Message {
-    Engine(Event),
-    Interrupted,
-}
-
 fn job(args: &ScanArgs) -> Result<Job, Failure> {
     if scan::kernels(args.algorithm).next().is_none() {
-        return Err(usage(format!("cannot scan {}: this version has no kernel for it", args.algorithm)));
+        return Err(cmd::no_kernel("scan", args.algorithm));
     }
     let header = hex::decode(&args.header).map_err(|error| match error {
         hex::FromHexError::OddLength => {
