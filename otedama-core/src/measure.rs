@@ -9,7 +9,7 @@ use crate::engine::{Assignment, Engine, EngineConfig, EngineError, Event, WorkSo
 use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange};
 use crate::mem::PageKind;
 use crate::power::EnergyMeter;
-use crate::scan::{Candidates, Kernel, KernelError, ScanError, Setup, StopFlag, kernels};
+use crate::scan::{self, Candidates, Kernel, KernelError, ScanError, Setup, StopFlag};
 use crate::target::{HashRate, Target, U256};
 use crate::topology::CpuId;
 use crate::verify::Verifier;
@@ -78,7 +78,7 @@ pub fn run(
     mut progress: impl FnMut(f64, HashRate) -> bool,
 ) -> Result<Measurement, MeasureError> {
     let algorithm = plan.kernel.algorithm();
-    let oracle = oracle(algorithm)?;
+    let oracle = scan::oracle(algorithm)?;
     let bits = timed_target_bits(algorithm);
     let memory = plan.kernel.scanner(&plan.setup)?.info().memory;
 
@@ -141,11 +141,6 @@ pub enum MeasureError {
     /// The sample could not be scanned.
     #[error(transparent)]
     Scan(#[from] ScanError),
-}
-
-/// The slow, readable kernel of an algorithm: the one that every other is judged by.
-fn oracle(algorithm: Algorithm) -> Result<&'static Kernel, KernelError> {
-    kernels(algorithm).find(|kernel| kernel.is_oracle()).ok_or(KernelError::None(algorithm))
 }
 
 /// Rare enough that proving candidates costs the portable oracle well under 1 % of the time, frequent

@@ -13,7 +13,7 @@ use crate::epoch::Epoch;
 use crate::hash256::{Digest, Hash256};
 use crate::job::{Candidate, Job, JobError, SearchSpace};
 
-pub use table::{Kernel, KernelError, Setup, kernel, kernels};
+pub use table::{Kernel, KernelError, Setup, kernel, kernels, oracle};
 
 mod scrypt;
 mod sha256d;

@@ -132,6 +132,14 @@ pub fn kernel(algorithm: Algorithm, name: &str) -> Result<&'static Kernel, Kerne
     })
 }
 
+/// The algorithm's oracle: the kernel that every other is judged by.
+///
+/// # Errors
+/// If this version has no kernel for the algorithm.
+pub fn oracle(algorithm: Algorithm) -> Result<&'static Kernel, KernelError> {
+    kernels(algorithm).find(|kernel| kernel.is_oracle()).ok_or(KernelError::None(algorithm))
+}
+
 /// Why a kernel cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -182,7 +190,7 @@ const fn row(algorithm: Algorithm, name: &'static str, needs: Isa, make: Make) -
 }
 
 /// A row that runs everywhere: the readable form that the others are judged by.
-const fn oracle(algorithm: Algorithm, name: &'static str, make: Make) -> Kernel {
+const fn oracle_row(algorithm: Algorithm, name: &'static str, make: Make) -> Kernel {
     Kernel { algorithm, name, needs: None, make }
 }
 
@@ -208,7 +216,7 @@ static KERNELS: &[Kernel] = &[
         Isa::Avx2,
         Make::Sha256d(|cpu| Some(Box::new(algo::sha256d::LanesKernel::new(cpu.avx2()?)))),
     ),
-    oracle(
+    oracle_row(
         Algorithm::Sha256d,
         "sha256d-portable",
         Make::Sha256d(|_| Some(Box::new(algo::sha256d::Portable))),
@@ -255,7 +263,7 @@ static KERNELS: &[Kernel] = &[
         Isa::Avx2,
         Make::Scrypt(|cpu| Some(Box::new(algo::scrypt::QuadsKernel::avx2_x8(cpu.avx2()?)))),
     ),
-    oracle(
+    oracle_row(
         Algorithm::Scrypt,
         "scrypt-portable",
         Make::Scrypt(|_| Some(Box::new(algo::scrypt::Portable::new()))),
