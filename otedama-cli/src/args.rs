@@ -3,6 +3,7 @@
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use otedama_core::cpu::Isa;
+use otedama_core::epoch::Depth;
 use otedama_core::{Algorithm, Difficulty, Target, VersionMask};
 
 const STYLES: Styles = Styles::styled()
@@ -37,6 +38,9 @@ pub(crate) struct MachineArgs {
     /// The largest memory pages to try; where they cannot be had, the next smaller ones are used
     #[arg(long, global = true, value_enum, default_value_t = Pages::Huge, value_name = "KIND", help_heading = "Machine")]
     pub(crate) pages: Pages,
+    /// Interpret programs (RandomX) instead of compiling them to machine code
+    #[arg(long, global = true, help_heading = "Machine")]
+    pub(crate) no_jit: bool,
 }
 
 /// A list of instruction set extensions. (A type of its own, or clap would take one per argument.)
@@ -49,6 +53,46 @@ pub(crate) enum Pages {
     Huge,
     Transparent,
     Plain,
+}
+
+/// How much of an epoch to hash with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    Light,
+    Full,
+}
+
+impl From<Mode> for Depth {
+    fn from(mode: Mode) -> Depth {
+        match mode {
+            Mode::Light => Depth::Light,
+            Mode::Full => Depth::Full,
+        }
+    }
+}
+
+/// How much of an epoch to search with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScanMode {
+    Light,
+    Full,
+    Auto,
+}
+
+/// The revisions of RandomX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Variant {
+    V1,
+    V2,
+}
+
+impl From<Variant> for Algorithm {
+    fn from(variant: Variant) -> Algorithm {
+        match variant {
+            Variant::V1 => Algorithm::RandomXV1,
+            Variant::V2 => Algorithm::RandomXV2,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -66,6 +110,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   otedama-cli bench                                    every algorithm, fastest kernel, all cores
   otedama-cli bench sha256d --threads 1 --kernel all   every kernel this CPU can run
+  otedama-cli bench randomx --mode light               verifying without the dataset of 2 GiB
   otedama-cli bench scrypt --seconds 10 --json         for a program")]
 pub(crate) struct BenchArgs {
     /// What to measure [default: every algorithm this version has kernels for]
@@ -86,6 +131,12 @@ pub(crate) struct BenchArgs {
     /// Where to run
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"])]
     pub(crate) device: String,
+    /// What of an epoch to hash with, where the algorithm has epochs: all of it, or the cache alone
+    #[arg(long, value_enum, default_value_t = Mode::Full, value_name = "MODE")]
+    pub(crate) mode: Mode,
+    /// The revision of randomx: the same as naming randomx or randomx-v2
+    #[arg(long, value_enum, value_name = "VARIANT")]
+    pub(crate) variant: Option<Variant>,
     /// Do not let sha256d roll the version (BIP 320): what a pool without version rolling allows
     #[arg(long)]
     pub(crate) fixed_version: bool,
@@ -99,10 +150,12 @@ pub(crate) struct BenchArgs {
 #[command(after_help = "Examples:
   otedama-cli hash sha256d 00ff
   otedama-cli hash scrypt --n 16 --r 1 --p 1 00ff
+  otedama-cli hash randomx --key 74657374206b657920303030 5468697320697320612074657374
   cut -d, -f2 headers.csv | otedama-cli hash sha256d -")]
 pub(crate) enum HashCommand {
     Sha256d(HashSha256dArgs),
     Scrypt(HashScryptArgs),
+    Randomx(HashRandomxArgs),
 }
 
 /// SHA-256 of SHA-256
@@ -148,6 +201,30 @@ pub(crate) struct HashScryptArgs {
     pub(crate) salt: Option<String>,
 }
 
+/// RandomX (Monero)
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Prints the digest as 64 hex digits in the order the function outputs them. With '-', reads lines of
+hex and prints one digest per line. The cache of a key takes 256 MiB and less than a second; --mode full
+builds the dataset of 2080 MiB as well, which pays from some hundreds of inputs on.
+
+Example:
+  otedama-cli hash randomx --key 74657374206b657920303030 5468697320697320612074657374"
+)]
+pub(crate) struct HashRandomxArgs {
+    #[command(flatten)]
+    pub(crate) common: HashArgs,
+    /// The key in hex, 1 to 60 bytes: in Monero the hash of the seed block
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: String,
+    /// The revision
+    #[arg(long, value_enum, default_value_t = Variant::V1, value_name = "VARIANT")]
+    pub(crate) variant: Variant,
+    /// Hash with the cache alone, or with the whole dataset
+    #[arg(long, value_enum, default_value_t = Mode::Light, value_name = "MODE")]
+    pub(crate) mode: Mode,
+}
+
 /// What every hash takes.
 #[derive(Args, Debug)]
 pub(crate) struct HashArgs {
@@ -162,7 +239,7 @@ pub(crate) struct HashArgs {
     pub(crate) json: bool,
 }
 
-/// Search an 80-byte header's nonces (and versions) for hashes that meet a target
+/// Search a header's or blob's nonces (and versions) for hashes that meet a target
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("limit").required(true).args(["target", "difficulty"]))]
 #[command(
@@ -170,15 +247,25 @@ pub(crate) struct HashArgs {
 
 Example: find the nonce of Bitcoin's genesis block.
   otedama-cli scan sha256d --difficulty 1 --first --start 2080000000 \\
-    0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d00000000"
+    0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d00000000
+Example: a share of difficulty 100 for a Monero blob.
+  otedama-cli scan randomx --key 74657374206b657920303031 --difficulty 100 --first \\
+    0b0b98bea7e805e0010a2126d287a2a0cc833d312cb786385a7c2f9de69d25537f584a9bc9977b00000000666fd8753bf61a8631f12984e3fd44f4014eca629276817b56f32e9b68bd82f416"
 )]
 pub(crate) struct ScanArgs {
-    /// sha256d or scrypt
+    /// sha256d, scrypt, randomx or randomx-v2
     #[arg(value_name = "ALGORITHM")]
     pub(crate) algorithm: Algorithm,
-    /// The 80-byte header in hex; the nonce in it does not matter
+    /// The 80-byte header or the hashing blob in hex; the nonce in it does not matter
     #[arg(value_name = "HEADER_HEX")]
     pub(crate) header: String,
+    /// The key of the epoch in hex (randomx)
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: Option<String>,
+    /// What of the epoch to search with (randomx): its cache alone, all of it, or the cache until the
+    /// dataset is built
+    #[arg(long, value_enum, default_value_t = ScanMode::Auto, value_name = "MODE")]
+    pub(crate) mode: ScanMode,
     /// The largest hash wanted, as a number in up to 64 hex digits
     #[arg(long, value_name = "HEX")]
     pub(crate) target: Option<Target>,

@@ -1,10 +1,12 @@
 //! The machine a command runs on: what may be used of it, and how it is described.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use otedama_core::cpu::Isa;
+use otedama_core::epoch::Epoch;
 use otedama_core::mem::{self, PageKind, PageSet, Request};
-use otedama_core::scan::{Kernel, Setup, kernel, kernels};
+use otedama_core::scan::{Kernel, KernelError, Setup, kernel, kernels};
 use otedama_core::topology::{CpuId, Topology};
 use otedama_core::tune::{self, TuningCache};
 use otedama_core::{Algorithm, cpu::Cpu};
@@ -34,19 +36,34 @@ impl Machine {
             Pages::Plain => PageSet::PLAIN,
         };
         let memory = Request { pages, ..Request::default() };
-        Machine { setup: Setup { cpu, memory }, topology: Topology::detect(), tuning: TuningCache::user() }
+        let setup = Setup { cpu, memory, compile: !args.no_jit, ..Setup::detect() };
+        Machine { setup, topology: Topology::detect(), tuning: TuningCache::user() }
     }
 
-    /// The kernel of this name, or the fastest.
+    /// What a worker on this CPU may use: the same, but the memory of its own node.
+    pub(crate) fn setup_on(&self, cpu: Option<CpuId>) -> Setup {
+        let node = cpu.and_then(|cpu| self.topology.node_of(cpu)).unwrap_or(self.setup.node);
+        Setup { node, ..self.setup.clone() }
+    }
+
+    /// The kernel of this name, or the fastest. Where the algorithm has epochs, only one with its dataset
+    /// tells which is fastest. Says so where programs are interpreted that could be compiled elsewhere.
     pub(crate) fn kernel(
         &self,
         algorithm: Algorithm,
         name: Option<&str>,
+        epoch: Option<&Arc<Epoch>>,
     ) -> Result<&'static Kernel, Failure> {
         let kernel = match name {
             Some(name) => kernel(algorithm, name)?,
-            None => tune::best(algorithm, &self.setup, &self.tuning)?,
+            None => tune::best(algorithm, &self.setup, &self.tuning, epoch)?,
         };
+        if name.is_none() && kernel.is_oracle() && self.setup.compile {
+            let refused = kernels(algorithm).filter_map(|kernel| kernel.obstacle(&self.setup)).next();
+            if let Some(error @ KernelError::Code { .. }) = refused {
+                eprintln!("{error}; going on with {}, many times slower", kernel.name());
+            }
+        }
         if let Some(isa) = kernel.needs().filter(|&isa| !self.setup.cpu.has(isa)) {
             let usable: Vec<_> =
                 kernels(algorithm).filter(|k| k.runs_on(&self.setup.cpu)).map(Kernel::name).collect();

@@ -8,6 +8,7 @@
 
 mod args;
 mod cmd;
+mod epochs;
 mod failure;
 mod machine;
 mod show;

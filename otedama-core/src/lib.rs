@@ -18,7 +18,7 @@
 //! let job = Arc::new(Job::blob(JobId(1), Algorithm::Sha256d, &header, None, target)?);
 //!
 //! let setup = Setup::detect();
-//! let mut scanner = tune::best(job.algorithm(), &setup, &tune::TuningCache::none())?.scanner(&setup)?;
+//! let mut scanner = tune::best(job.algorithm(), &setup, &tune::TuningCache::none(), None)?.scanner(&setup)?;
 //! let mut found = Candidates::with_capacity(8);
 //! let mut space = job.space();
 //! space.nonces = NonceRange { start: 2_083_000_000, count: 300_000 };

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, EpochKind, Input};
 use crate::engine::{Assignment, Engine, EngineConfig, EngineError, Event, WorkSource, WorkerConfig};
+use crate::epoch::{Depth, Epoch, EpochSeed};
+use crate::hash256::Hash256;
 use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange};
 use crate::mem::PageKind;
 use crate::power::EnergyMeter;
@@ -19,14 +21,14 @@ use crate::verify::Verifier;
 pub struct Plan {
     /// The kernel.
     pub kernel: &'static Kernel,
-    /// What it may use.
-    pub setup: Setup,
-    /// One entry for each thread: the CPU to pin it to, or `None`.
-    pub cpus: Vec<Option<CpuId>>,
+    /// One entry for each thread, at least one: the CPU to pin it to, or `None`, and what it may use.
+    pub workers: Vec<(Option<CpuId>, Setup)>,
     /// How long to hash.
     pub time: Duration,
     /// Whether the job lets the version roll (BIP 320), where its header has one.
     pub roll_version: bool,
+    /// The epoch to hash with, where the algorithm needs one.
+    pub epoch: Option<Arc<Epoch>>,
 }
 
 /// What was measured.
@@ -46,10 +48,19 @@ pub struct Measurement {
     pub joules: Option<f64>,
     /// The memory each thread's scanner obtained, if it needs any: bytes and kind of pages.
     pub memory: Option<(usize, PageKind)>,
+    /// How deep an epoch it hashed with, if any.
+    pub depth: Option<Depth>,
     /// Whether the job let the version roll.
     pub rolled: bool,
     /// What is wrong with the results; `None` if every check held.
     pub fault: Option<String>,
+}
+
+impl Plan {
+    /// The first worker's setup.
+    fn setup(&self) -> Result<&Setup, MeasureError> {
+        self.workers.first().map(|(_, setup)| setup).ok_or(MeasureError::Engine(EngineError::NoWorkers))
+    }
 }
 
 impl Measurement {
@@ -65,8 +76,8 @@ impl Measurement {
     }
 }
 
-/// Hashes for the planned time, then checks the results: every candidate was proven by the algorithm's
-/// portable oracle, their number is what chance allows, and on a sample of the space the kernel finds
+/// Hashes for the planned time, then checks the results: every candidate was proven by another kernel
+/// ([`scan::prover`]), their number is what chance allows, and on a sample of the space the kernel finds
 /// exactly what the oracle finds. `progress` is called some twenty times a second with the fraction
 /// done and the rate so far; answering `false` ends the measurement early.
 ///
@@ -78,24 +89,20 @@ pub fn run(
     mut progress: impl FnMut(f64, HashRate) -> bool,
 ) -> Result<Measurement, MeasureError> {
     let algorithm = plan.kernel.algorithm();
-    let oracle = scan::oracle(algorithm)?;
+    let setup = plan.setup()?;
+    let prover = scan::prover(algorithm, setup)?;
     let bits = timed_target_bits(algorithm);
-    let memory = plan.kernel.scanner(&plan.setup)?.info().memory;
+    let memory = plan.kernel.scanner(setup)?.info().memory;
 
     let faults = Arc::new(Faults::default());
-    let workers = plan.cpus.iter().map(|&cpu| {
-        let (setup, kernel) = (plan.setup.clone(), plan.kernel);
-        let verifier = Verifier::new(oracle, plan.setup.clone());
+    let workers = plan.workers.iter().map(|(cpu, setup)| {
+        let (cpu, setup, kernel) = (*cpu, setup.clone(), plan.kernel);
+        let verifier = Verifier::new(prover, setup.clone());
         WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
     });
     let running = Arc::new(AtomicBool::new(false));
-    let source = EndlessWork {
-        algorithm,
-        bits,
-        roll_version: plan.roll_version,
-        jobs: 0,
-        running: Arc::clone(&running),
-    };
+    let jobs = Jobs { algorithm, bits, roll_version: plan.roll_version, epoch: plan.epoch.clone() };
+    let source = EndlessWork { jobs: jobs.clone(), made: 0, running: Arc::clone(&running) };
     let engine = Engine::start(EngineConfig::default(), workers.collect(), source, {
         let faults = Arc::clone(&faults);
         move |event| faults.take(event)
@@ -104,7 +111,7 @@ pub fn run(
     let meter = EnergyMeter::start();
     let begun = Instant::now();
     running.store(true, Ordering::Relaxed);
-    engine.replace(job_assignment(algorithm, bits, plan.roll_version, 0));
+    engine.replace(jobs.assignment(0));
     let samples = watch(&engine, begun, plan.time, &mut progress);
     let stats = engine.stop();
     let seconds = begun.elapsed().as_secs_f64();
@@ -116,16 +123,28 @@ pub fn run(
         fault = luck_fault(hashes, faults.shares.load(Ordering::Relaxed), bits);
     }
     if fault.is_none() {
-        fault = sample_fault(plan, oracle)?;
+        fault = sample_fault(plan, &jobs)?;
     }
-    let threads = plan.cpus.len();
+    let threads = plan.workers.len();
+    let depth = plan.epoch.as_deref().map(Epoch::depth);
     let rolled = plan.roll_version && algorithm == Algorithm::Sha256d;
-    Ok(Measurement { kernel: plan.kernel, threads, seconds, hashes, samples, joules, memory, rolled, fault })
+    Ok(Measurement {
+        kernel: plan.kernel,
+        threads,
+        seconds,
+        hashes,
+        samples,
+        joules,
+        memory,
+        depth,
+        rolled,
+        fault,
+    })
 }
 
-/// A made-up job of the algorithm's usual shape whose target is met by one hash in 2^`bits`.
-pub(crate) fn job(algorithm: Algorithm, bits: usize, roll_version: bool) -> Job {
-    make_job(algorithm, bits, roll_version, 0)
+/// A made-up job of the algorithm's usual shape that nobody solves, for the epoch given.
+pub(crate) fn hopeless_job(algorithm: Algorithm, epoch: Option<&Arc<Epoch>>) -> Job {
+    Jobs { algorithm, bits: 255, roll_version: true, epoch: epoch.cloned() }.job(0)
 }
 
 /// Why nothing was measured.
@@ -143,35 +162,75 @@ pub enum MeasureError {
     Scan(#[from] ScanError),
 }
 
-/// Rare enough that proving candidates costs the portable oracle well under 1 % of the time, frequent
-/// enough that a few seconds give a number to judge.
+/// Rare enough that proving candidates costs well under 1 % of the time, frequent enough that a few
+/// seconds give a number to judge.
 fn timed_target_bits(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::Sha256d => 20,
+        Algorithm::RandomXV1 | Algorithm::RandomXV2 => 7,
         _ => 12,
     }
 }
 
-fn make_job(algorithm: Algorithm, bits: usize, roll_version: bool, serial: u64) -> Job {
-    let mut header = [0x5a; 80];
-    header[..4].copy_from_slice(&0x2000_0000u32.to_le_bytes());
-    // Where extranonce2 would show: in the merkle root.
-    header[36..44].copy_from_slice(&serial.to_le_bytes());
-    let roll = (roll_version && algorithm == Algorithm::Sha256d).then_some(VersionMask::BIP320);
-    let target = Target::new(U256::MAX >> bits).unwrap_or(Target::MAX);
-    // The header has the length that every algorithm with kernels takes.
-    Job::blob(JobId(serial), algorithm, &header, roll, target).expect("an 80-byte header makes a job")
+/// Made-up jobs of an algorithm's usual shape.
+#[derive(Clone)]
+struct Jobs {
+    algorithm: Algorithm,
+    /// Their target is met by one hash in 2^`bits`.
+    bits: usize,
+    roll_version: bool,
+    epoch: Option<Arc<Epoch>>,
 }
 
-fn job_assignment(algorithm: Algorithm, bits: usize, roll_version: bool, serial: u64) -> Assignment {
-    Assignment::whole(Arc::new(make_job(algorithm, bits, roll_version, serial)))
+impl Jobs {
+    fn job(&self, serial: u64) -> Job {
+        let (algorithm, id) = (self.algorithm, JobId(serial));
+        let target = Target::new(U256::MAX >> self.bits).unwrap_or(Target::MAX);
+        let roll = (self.roll_version && algorithm == Algorithm::Sha256d).then_some(VersionMask::BIP320);
+        // Where extranonce2 would show: in the merkle root, or in what a blob or a header's hash holds of it.
+        let mut bytes = [0x5a; 80];
+        bytes[..4].copy_from_slice(&0x2000_0000u32.to_le_bytes());
+        bytes[44..52].copy_from_slice(&serial.to_le_bytes());
+        let job = match algorithm.spec().input {
+            Input::Header { len, .. } => Job::blob(id, algorithm, &bytes[..len.min(80)], roll, target),
+            // The length of a Monero blob whose transaction count takes a byte.
+            Input::Blob { .. } => Job::blob(id, algorithm, &bytes[..76], roll, target),
+            Input::Sealed => {
+                let mut hash = [0x5a; 32];
+                hash[..8].copy_from_slice(&serial.to_le_bytes());
+                Job::sealed(id, algorithm, Hash256::from_raw(hash), self.height(), target)
+            }
+        };
+        // Headers are 80 bytes long, blobs may be 76.
+        let job = job.expect("these lengths make a job");
+        match &self.epoch {
+            Some(epoch) => job.with_epoch(*epoch.key()),
+            None => job,
+        }
+    }
+
+    /// The first block of the epoch, where epochs are counted in blocks.
+    fn height(&self) -> u64 {
+        match (self.algorithm.spec().epoch, self.epoch.as_ref().map(|epoch| epoch.key().seed)) {
+            (EpochKind::Blocks(blocks), Some(EpochSeed::Number(number))) => {
+                u64::from(blocks) * u64::from(number)
+            }
+            _ => 0,
+        }
+    }
+
+    fn assignment(&self, serial: u64) -> Assignment {
+        let assignment = Assignment::whole(Arc::new(self.job(serial)));
+        match &self.epoch {
+            Some(epoch) => assignment.with_epoch(Arc::clone(epoch)),
+            None => assignment,
+        }
+    }
 }
 
 struct EndlessWork {
-    algorithm: Algorithm,
-    bits: usize,
-    roll_version: bool,
-    jobs: u64,
+    jobs: Jobs,
+    made: u64,
     /// Whether the clock runs: workers that are ready before the others must not hash yet.
     running: Arc<AtomicBool>,
 }
@@ -182,8 +241,8 @@ impl WorkSource for EndlessWork {
         if !self.running.load(Ordering::Relaxed) {
             return None;
         }
-        self.jobs += 1;
-        Some(job_assignment(self.algorithm, self.bits, self.roll_version, self.jobs))
+        self.made += 1;
+        Some(self.jobs.assignment(self.made))
     }
 }
 
@@ -247,21 +306,23 @@ fn luck_fault(hashes: u64, shares: u64, bits: usize) -> Option<String> {
 }
 
 /// Whether kernel and oracle find the same candidates on a sample of the space.
-fn sample_fault(plan: &Plan, oracle: &'static Kernel) -> Result<Option<String>, MeasureError> {
+fn sample_fault(plan: &Plan, jobs: &Jobs) -> Result<Option<String>, MeasureError> {
     let algorithm = plan.kernel.algorithm();
+    let oracle = scan::oracle(algorithm)?;
     let (bits, nonces) = match algorithm {
         Algorithm::Sha256d => (8, 50_021),
+        Algorithm::RandomXV1 | Algorithm::RandomXV2 => (1, 9),
         _ => (3, 131),
     };
-    let job = Arc::new(make_job(algorithm, bits, plan.roll_version, 1));
+    let job = Arc::new(Jobs { bits, ..jobs.clone() }.job(1));
     let space = SearchSpace {
         nonces: NonceRange { start: 0xfff0_0000, count: nonces },
         versions: VersionRange { start: 0, count: job.space().versions.count.min(3) },
     };
     let find = |kernel: &'static Kernel| -> Result<Vec<Candidate>, MeasureError> {
-        let mut scanner = kernel.scanner(&plan.setup)?;
+        let mut scanner = kernel.scanner(plan.setup()?)?;
         let mut found = Candidates::with_capacity(4096);
-        scanner.load(&job, None)?;
+        scanner.load(&job, plan.epoch.as_ref())?;
         scanner.scan(&space, &StopFlag::new(), &mut found)?;
         Ok(found.as_slice().to_vec())
     };
@@ -284,10 +345,10 @@ mod tests {
     fn plan(algorithm: Algorithm, seconds: f64, threads: usize) -> Plan {
         Plan {
             kernel: kernel(algorithm, "portable").unwrap(),
-            setup: Setup::detect(),
-            cpus: vec![None; threads],
+            workers: vec![(None, Setup::detect()); threads],
             time: Duration::from_secs_f64(seconds),
             roll_version: true,
+            epoch: None,
         }
     }
 
@@ -322,13 +383,8 @@ mod tests {
     #[test]
     fn nothing_is_hashed_before_the_clock_runs() {
         let running = Arc::new(AtomicBool::new(false));
-        let mut source = EndlessWork {
-            algorithm: Algorithm::Sha256d,
-            bits: 20,
-            roll_version: true,
-            jobs: 0,
-            running: Arc::clone(&running),
-        };
+        let jobs = Jobs { algorithm: Algorithm::Sha256d, bits: 20, roll_version: true, epoch: None };
+        let mut source = EndlessWork { jobs, made: 0, running: Arc::clone(&running) };
         assert!(source.next().is_none());
         running.store(true, Ordering::Relaxed);
         assert!(source.next().is_some());

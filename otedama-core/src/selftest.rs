@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::algorithm::Algorithm;
+use crate::epoch::{Epoch, EpochKey};
 use crate::hash256::{Digest, Hash256};
 use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange, version_of};
 use crate::scan::{Attempt, Candidates, HashError, Hasher, ScanError, Scanner, StopFlag};
-use crate::target::CompactBits;
+use crate::target::{CompactBits, Target, U256};
 
 /// Lets a scanner find the nonces of known blocks among their neighbours.
 ///
@@ -66,6 +67,76 @@ pub fn hasher(algorithm: Algorithm, hasher: &mut dyn Hasher) -> Result<(), SelfT
     Ok(())
 }
 
+/// The epoch of which [`scanner_in`] and [`hasher_in`] know answers, for algorithms that have epochs. Building
+/// its light part takes a second or so, too long for every start: before a kernel of such an algorithm may
+/// work it computes something small as its oracle does, and the known answers are for whoever asks.
+pub fn epoch(algorithm: Algorithm) -> Option<EpochKey> {
+    let answer = KEYED.iter().find(|answer| answer.algorithm == algorithm)?;
+    EpochKey::bytes(algorithm, answer.key).ok()
+}
+
+/// Lets a scanner find a known hash's nonce with the epoch of [`epoch`], at the hash itself as the target but
+/// not one below it.
+///
+/// # Errors
+/// If it misses the one or claims the other.
+pub fn scanner_in(scanner: &mut dyn Scanner, epoch: &Arc<Epoch>) -> Result<(), SelfTestError> {
+    let algorithm = scanner.info().algorithm;
+    for answer in KEYED.iter().filter(|answer| answer.algorithm == algorithm) {
+        let (blob, hash) = answer.decode()?;
+        let unusable =
+            |error: &dyn std::fmt::Display| SelfTestError::Answer(format!("{}: {error}", answer.name));
+        let spec = algorithm.spec();
+        let slot = spec.input.nonce_slot().ok_or_else(|| unusable(&"it has no nonce"))?;
+        let mut nonce = [0; 8];
+        nonce[..slot.width].copy_from_slice(&blob[slot.offset..slot.offset + slot.width]);
+        let nonce = u64::from_le_bytes(nonce);
+        // The scanner's lanes and one more, the known nonce not the first.
+        let start = nonce.saturating_sub(1);
+        let nonces = NonceRange { start, count: scanner.info().lanes as u64 + 1 };
+        let number = hash.to_number(spec.hash_order);
+        for (limit, expected) in [(number, true), (number - U256::from(1), false)] {
+            let target = Target::new(limit).map_err(|e| unusable(&e))?;
+            let job = Job::blob(JobId(0), algorithm, &blob, None, target).map_err(|e| unusable(&e))?;
+            let job = Arc::new(job.with_epoch(*epoch.key()));
+            let mut found = Candidates::with_capacity(64);
+            scanner.load(&job, Some(epoch))?;
+            let space = SearchSpace { nonces, versions: job.space().versions };
+            scanner.scan(&space, &StopFlag::new(), &mut found)?;
+            let candidate = Candidate { nonce, version: None };
+            if found.as_slice().contains(&candidate) != expected {
+                return Err(SelfTestError::Found {
+                    block: answer.name,
+                    expected: candidate,
+                    found: found.as_slice().to_vec(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets a hasher hash the known inputs of the epoch of [`epoch`].
+///
+/// # Errors
+/// If a digest differs from the published one.
+pub fn hasher_in(
+    algorithm: Algorithm,
+    hasher: &mut dyn Hasher,
+    epoch: &Arc<Epoch>,
+) -> Result<(), SelfTestError> {
+    for answer in KEYED.iter().filter(|answer| answer.algorithm == algorithm) {
+        let (blob, hash) = answer.decode()?;
+        let count = hasher.lanes() + 1;
+        let mut digests = vec![Digest::plain([0; 32]); count];
+        hasher.hash_many(&vec![Attempt::Bytes(&blob); count], Some(epoch), &mut digests)?;
+        if let Some(wrong) = digests.iter().find(|digest| digest.pow != hash) {
+            return Err(SelfTestError::Hashed { block: answer.name, expected: hash, found: wrong.pow });
+        }
+    }
+    Ok(())
+}
+
 /// What a kernel got wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -86,6 +157,14 @@ pub enum SelfTestError {
         /// Which block.
         block: &'static str,
         /// Its hash.
+        expected: Hash256,
+        /// What came out.
+        found: Hash256,
+    },
+    /// A digest of a made-up input is not the oracle's.
+    #[error("hashing a sample gave {found:?}: the oracle says {expected:?}")]
+    Disagrees {
+        /// The oracle's digest.
         expected: Hash256,
         /// What came out.
         found: Hash256,
@@ -150,6 +229,43 @@ const BLOCKS: &[(Algorithm, &str, &str, &str)] = &[
     ),
 ];
 
+/// A known hash that needs an epoch.
+struct Keyed {
+    algorithm: Algorithm,
+    name: &'static str,
+    key: &'static [u8],
+    blob: &'static str,
+    hash: &'static str,
+}
+
+impl Keyed {
+    fn decode(&self) -> Result<(Vec<u8>, Hash256), SelfTestError> {
+        let blob = hex::decode(self.blob).ok().filter(|blob| blob.len() >= 43);
+        blob.zip(Hash256::from_raw_hex(self.hash))
+            .ok_or_else(|| SelfTestError::Answer(format!("{} is unreadable", self.name)))
+    }
+}
+
+/// Test 1e of the reference (tevador/RandomX, `src/tests/tests.cpp`): a Monero blob.
+const REFERENCE_1E: &str = "0b0b98bea7e805e0010a2126d287a2a0cc833d312cb786385a7c2f9de69d25537f584a9bc9977b00000000666fd8753bf61a8631f12984e3fd44f4014eca629276817b56f32e9b68bd82f416";
+
+const KEYED: &[Keyed] = &[
+    Keyed {
+        algorithm: Algorithm::RandomXV1,
+        name: "the reference's test 1e",
+        key: b"test key 001",
+        blob: REFERENCE_1E,
+        hash: "c56414121acda1713c2f2a819d8ae38aed7c80c35c2a769298d34f03833cd5f1",
+    },
+    Keyed {
+        algorithm: Algorithm::RandomXV2,
+        name: "the reference's test 1e of version 2",
+        key: b"test key 001",
+        blob: REFERENCE_1E,
+        hash: "c8e92c5f7c1946fecf06bc382b92e3111da38ee3e6a5ad90704e1a9d8aaf6e76",
+    },
+];
+
 fn known_blocks(algorithm: Algorithm) -> impl Iterator<Item = Block> {
     BLOCKS.iter().filter(move |row| row.0 == algorithm).filter_map(|&(_, name, header, hash)| {
         let mut bytes = [0; 80];
@@ -161,7 +277,6 @@ fn known_blocks(algorithm: Algorithm) -> impl Iterator<Item = Block> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::Epoch;
     use crate::scan::{Scanned, ScannerInfo, Setup, kernel};
 
     /// A good kernel whose answers are tampered with.

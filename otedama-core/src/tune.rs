@@ -10,15 +10,18 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, EpochKind};
+use crate::epoch::Epoch;
 use crate::job::{NonceRange, SearchSpace};
 use crate::measure;
 use crate::scan::{Candidates, Kernel, KernelError, Scanner, Setup, StopFlag, kernels};
 use crate::target::HashRate;
 
 /// The kernel to use by default: the one remembered for this machine, else the fastest of a short
-/// measurement (some tens of milliseconds), which is then remembered. A measurement that cannot be
-/// remembered is no error: it is made again next time.
+/// measurement (some tens of milliseconds; half a second with a dataset), which is then remembered. A
+/// measurement that cannot be remembered is no error: it is made again next time. Where an algorithm has
+/// epochs, only one with its full part can be measured with; without it, the kernel guessed to be fastest
+/// is the answer.
 ///
 /// # Errors
 /// If no kernel of the algorithm runs here, or one that should fails its self-test.
@@ -26,15 +29,19 @@ pub fn best(
     algorithm: Algorithm,
     setup: &Setup,
     memory: &TuningCache,
+    epoch: Option<&Arc<Epoch>>,
 ) -> Result<&'static Kernel, KernelError> {
     let machine = fingerprint(setup);
     if let Some(name) = memory.recall(&machine, algorithm)
         && let Ok(kernel) = crate::scan::kernel(algorithm, &name)
-        && kernel.runs_on(&setup.cpu)
+        && kernel.obstacle(setup).is_none()
     {
         return Ok(kernel);
     }
-    let kernel = rank(algorithm, setup)?.first().ok_or(KernelError::None(algorithm))?.0;
+    if algorithm.spec().epoch != EpochKind::None && epoch.is_none_or(|epoch| epoch.full().is_none()) {
+        return usable(algorithm, setup).next().ok_or(KernelError::None(algorithm));
+    }
+    let kernel = rank(algorithm, setup, epoch)?.first().ok_or(KernelError::None(algorithm))?.0;
     // Best effort: an unwritable cache only means measuring again.
     let _ = memory.remember(&machine, algorithm, kernel.name());
     Ok(kernel)
@@ -45,15 +52,18 @@ pub fn best(
 ///
 /// # Errors
 /// If a kernel's memory cannot be had or its self-test fails.
-pub fn rank(algorithm: Algorithm, setup: &Setup) -> Result<Vec<(&'static Kernel, HashRate)>, KernelError> {
+pub fn rank(
+    algorithm: Algorithm,
+    setup: &Setup,
+    epoch: Option<&Arc<Epoch>>,
+) -> Result<Vec<(&'static Kernel, HashRate)>, KernelError> {
     let mut trials = Vec::new();
-    let fast = kernels(algorithm).filter(|kernel| kernel.runs_on(&setup.cpu) && !kernel.is_oracle());
-    for kernel in fast {
-        trials.push(Trial::new(kernel, setup)?);
+    for kernel in usable(algorithm, setup).filter(|kernel| !kernel.is_oracle()) {
+        trials.push(Trial::new(kernel, setup, epoch)?);
     }
     if trials.is_empty() {
         for kernel in kernels(algorithm).filter(|kernel| kernel.is_oracle()) {
-            trials.push(Trial::new(kernel, setup)?);
+            trials.push(Trial::new(kernel, setup, epoch)?);
         }
     }
     // In turns, so that a noisy moment of the machine meets all of them; the best round counts,
@@ -61,13 +71,18 @@ pub fn rank(algorithm: Algorithm, setup: &Setup) -> Result<Vec<(&'static Kernel,
     if trials.len() > 1 {
         for _ in 0..2 {
             for trial in &mut trials {
-                trial.run(Duration::from_millis(3));
+                trial.run(if epoch.is_some() { Duration::from_millis(60) } else { Duration::from_millis(3) });
             }
         }
     }
     let mut ranking: Vec<_> = trials.iter().map(|t| (t.kernel, HashRate::from_hps(t.best_hps))).collect();
     ranking.sort_by(|a, b| b.1.hps().total_cmp(&a.1.hps()));
     Ok(ranking)
+}
+
+/// The kernels that work under this setup, in the table's order.
+fn usable<'a>(algorithm: Algorithm, setup: &'a Setup) -> impl Iterator<Item = &'static Kernel> + use<'a> {
+    kernels(algorithm).filter(move |kernel| kernel.obstacle(setup).is_none())
 }
 
 /// Where measurements are remembered: a small JSON file, or nowhere.
@@ -154,15 +169,15 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(kernel: &'static Kernel, setup: &Setup) -> Result<Trial, KernelError> {
+    fn new(kernel: &'static Kernel, setup: &Setup, epoch: Option<&Arc<Epoch>>) -> Result<Trial, KernelError> {
         let mut scanner = kernel.scanner(setup)?;
         // Nobody solves this one, so the scan neither fails nor fills up.
-        let job = Arc::new(measure::job(kernel.algorithm(), 255, true));
+        let job = Arc::new(measure::hopeless_job(kernel.algorithm(), epoch));
         let failed = |error| KernelError::SelfTest {
             kernel: kernel.name(),
             error: crate::selftest::SelfTestError::Scan(error),
         };
-        scanner.load(&job, None).map_err(failed)?;
+        scanner.load(&job, epoch).map_err(failed)?;
         let mut space = job.space();
         space.versions.count = space.versions.count.min(scanner.info().max_versions).min(64);
         space.nonces = NonceRange { start: 0, count: scanner.info().lanes as u64 };
@@ -276,7 +291,7 @@ mod tests {
         let (cache, setup) = (scratch.cache(), Setup::detect());
         // Never the fastest where there is any other, so it can only come from the file.
         cache.remember(&fingerprint(&setup), Algorithm::Sha256d, "sha256d-portable").unwrap();
-        assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+        assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
     }
 
     #[test]
@@ -288,13 +303,13 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for broken in ["", "{", "[]", "{\"machines\": 7}", "\u{0}\u{1}"] {
             fs::write(path, broken).unwrap();
-            assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+            assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
             assert_eq!(right().as_deref(), Some("sha256d-portable"), "after {broken:?}");
         }
         // No kernel, another algorithm's kernel, one that this CPU cannot run.
         for name in ["sha256d-abacus", "scrypt-portable", "sha256d-avx2", ""] {
             cache.remember(&fingerprint(&setup), Algorithm::Sha256d, name).unwrap();
-            assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+            assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
             assert_eq!(right().as_deref(), Some("sha256d-portable"), "after {name:?}");
         }
     }
@@ -307,7 +322,7 @@ mod tests {
         fs::write(scratch.0.join("deep"), "in the way").unwrap();
         let (cache, setup) = (scratch.cache(), baseline());
         assert!(cache.remember("here", Algorithm::Sha256d, "sha256d-portable").is_err());
-        assert_eq!(best(Algorithm::Sha256d, &setup, &cache).unwrap().name(), "sha256d-portable");
+        assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
         // A folder where the file should be: the draft is not left behind.
         fs::remove_file(scratch.0.join("deep")).unwrap();
         fs::create_dir_all(cache.path().unwrap()).unwrap();
@@ -329,15 +344,16 @@ mod tests {
     #[test]
     fn every_kernel_that_runs_here_but_the_oracle_is_ranked_fastest_first() {
         let setup = Setup::detect();
-        let ranking = rank(Algorithm::Sha256d, &setup).unwrap();
+        let ranking = rank(Algorithm::Sha256d, &setup, None).unwrap();
         let fast = |kernel: &&Kernel| kernel.runs_on(&setup.cpu) && !kernel.is_oracle();
         let here = kernels(Algorithm::Sha256d).filter(fast).count();
         assert_eq!(ranking.len(), here.max(1));
-        let alone = rank(Algorithm::Sha256d, &Setup { cpu: setup.cpu.only(&[]), ..setup.clone() }).unwrap();
+        let alone =
+            rank(Algorithm::Sha256d, &Setup { cpu: setup.cpu.only(&[]), ..setup.clone() }, None).unwrap();
         assert!(alone.len() == 1 && alone[0].0.is_oracle());
         assert!(ranking.is_sorted_by(|a, b| a.1.hps() >= b.1.hps()), "{ranking:?}");
-        assert!(rank(Algorithm::Ethash, &setup).unwrap().is_empty());
-        let error = best(Algorithm::Ethash, &setup, &TuningCache::none()).unwrap_err();
+        assert!(rank(Algorithm::Ethash, &setup, None).unwrap().is_empty());
+        let error = best(Algorithm::Ethash, &setup, &TuningCache::none(), None).unwrap_err();
         assert!(error.to_string().contains("ethash"), "{error}");
     }
 }

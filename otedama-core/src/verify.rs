@@ -1,6 +1,7 @@
 //! The other half of scanning: a claim becomes a [`Share`] by being hashed here, and in no other way.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
@@ -53,6 +54,9 @@ pub struct Claim<'a> {
     pub candidate: Candidate,
     /// The mix hash claimed beside it, where the algorithm has one.
     pub mix: Option<&'a Hash256>,
+    /// The hash claimed beside it, where the protocol sends one (Monero): if that misses the target, nothing
+    /// is hashed.
+    pub pow: Option<&'a Hash256>,
 }
 
 /// Makes verify workers for one algorithm: the same kernel for each, private memory for each.
@@ -125,6 +129,10 @@ impl VerifyWorker {
                 );
             } else if !claim.job.allows(&claim.candidate) {
                 outcome(index, Err(Reject::NotAllowed));
+            } else if let Some(reject) =
+                claim.pow.and_then(|pow| above_target(claim, Digest { pow: *pow, mix: None }))
+            {
+                outcome(index, Err(reject));
             } else {
                 let start = self.bytes.len();
                 claim.job.append_bytes(&claim.candidate, &mut self.bytes);
@@ -154,6 +162,32 @@ impl VerifyWorker {
     }
 }
 
+/// Proves claims of one algorithm and epoch on all of these workers at once, each on a thread of its own:
+/// `answers[i]` is the answer to `claims[i]`. For pools whose claims pile up; takes as long as the slowest
+/// worker's last batch.
+pub fn check_all(
+    workers: &mut [VerifyWorker],
+    claims: &[Claim<'_>],
+    epoch: Option<&Arc<Epoch>>,
+) -> Vec<Result<Share, Reject>> {
+    let lanes = workers.iter().map(VerifyWorker::lanes).max().unwrap_or(1).max(1);
+    let mut answers = vec![Err(Reject::NoWorker); claims.len()];
+    // Whoever is free takes the next batch: one that a busy processor holds up keeps nobody waiting.
+    let batches = Mutex::new(claims.chunks(lanes).zip(answers.chunks_mut(lanes)));
+    let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next = &next;
+    thread::scope(|scope| {
+        for worker in workers {
+            scope.spawn(move || {
+                while let Some((claims, answers)) = next() {
+                    worker.check_many(claims, epoch, |index, answer| answers[index] = answer);
+                }
+            });
+        }
+    });
+    answers
+}
+
 /// Why a claim is no share.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -172,6 +206,9 @@ pub enum Reject {
     /// The mix hash differs from the one claimed.
     #[error("mix hash differs from the one claimed")]
     WrongMix,
+    /// The hash differs from the one claimed.
+    #[error("hash {hash} differs from the one claimed", hash = .0.to_raw_hex())]
+    WrongHash(Box<Hash256>),
     /// The hash is above the target.
     #[error("hash {hash} is above the target {target}", hash = digest.pow.to_display_hex())]
     AboveTarget {
@@ -180,6 +217,9 @@ pub enum Reject {
         /// What it should have met.
         target: crate::Target,
     },
+    /// There is no worker to prove it.
+    #[error("no worker to prove the claim: expected at least one")]
+    NoWorker,
     /// It could not be hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -189,10 +229,20 @@ fn judge(claim: &Claim<'_>, digest: Digest) -> Result<Share, Reject> {
     if claim.mix.is_some() && claim.mix != digest.mix.as_ref() {
         return Err(Reject::WrongMix);
     }
-    if !digest.meets(claim.job.algorithm(), claim.job.target()) {
-        return Err(Reject::AboveTarget { digest: Box::new(digest), target: *claim.job.target() });
+    if claim.pow.is_some_and(|pow| *pow != digest.pow) {
+        return Err(Reject::WrongHash(Box::new(digest.pow)));
+    }
+    if let Some(reject) = above_target(claim, digest) {
+        return Err(reject);
     }
     Ok(Share { job: claim.job.id(), candidate: claim.candidate, digest })
+}
+
+/// The refusal of a digest, claimed or computed, that misses the job's target.
+fn above_target(claim: &Claim<'_>, digest: Digest) -> Option<Reject> {
+    let target = *claim.job.target();
+    let misses = !digest.meets(claim.job.algorithm(), &target);
+    misses.then(|| Reject::AboveTarget { digest: Box::new(digest), target })
 }
 
 #[cfg(test)]
@@ -215,7 +265,7 @@ mod tests {
     }
 
     fn claim(job: &Job, nonce: u64, version: Option<u32>) -> Claim<'_> {
-        Claim { job, candidate: Candidate { nonce, version }, mix: None }
+        Claim { job, candidate: Candidate { nonce, version }, mix: None, pow: None }
     }
 
     #[test]
@@ -270,6 +320,41 @@ mod tests {
         let (job, mix) = (genesis(1), Hash256::from_raw([0; 32]));
         let claim = Claim { mix: Some(&mix), ..claim(&job, GENESIS_NONCE, None) };
         assert_eq!(worker.check(&claim, None), Err(Reject::WrongMix));
+    }
+
+    #[test]
+    fn a_claimed_hash_is_looked_at_before_and_after_hashing() {
+        let block = genesis(1);
+        let right = Hash256::from_display_hex(GENESIS_HASH).unwrap();
+        let above = Hash256::from_raw([0xff; 32]);
+        let wrong = Hash256::from_raw([0; 32]);
+        let claim = |pow| Claim { pow: Some(pow), ..claim(&block, GENESIS_NONCE, None) };
+        // A worker that cannot hash refuses what needs no hash all the same.
+        let mut broken = VerifyWorker::new(Algorithm::Sha256d, Box::new(Broken));
+        assert!(matches!(broken.check(&claim(&above), None), Err(Reject::AboveTarget { .. })));
+        assert!(matches!(broken.check(&claim(&right), None), Err(Reject::Hash(_))));
+        let kernel = crate::scan::kernel(Algorithm::Sha256d, "portable").unwrap();
+        let mut worker = Verifier::new(kernel, Setup::detect()).worker().unwrap();
+        assert_eq!(worker.check(&claim(&wrong), None), Err(Reject::WrongHash(Box::new(right))));
+        assert!(worker.check(&claim(&right), None).is_ok());
+    }
+
+    #[test]
+    fn many_workers_answer_as_one_does() {
+        let (block, easy) = (genesis(1), easy(2, Algorithm::Sha256d, None));
+        let claims: Vec<_> = (0..101)
+            .map(|i| if i % 3 == 0 { claim(&block, GENESIS_NONCE + i, None) } else { claim(&easy, i, None) })
+            .collect();
+        let kernel = crate::scan::kernel(Algorithm::Sha256d, "portable").unwrap();
+        let verifier = Verifier::new(kernel, Setup::detect());
+        let mut one = verifier.worker().unwrap();
+        let expected: Vec<_> = claims.iter().map(|claim| one.check(claim, None)).collect();
+        assert!(expected[0].is_ok() && expected[1].is_ok() && expected[3].is_err());
+        for count in [1, 2, 5] {
+            let mut workers: Vec<_> = (0..count).map(|_| verifier.worker().unwrap()).collect();
+            assert_eq!(check_all(&mut workers, &claims, None), expected);
+        }
+        assert_eq!(check_all(&mut [], &claims[..1], None), [Err(Reject::NoWorker)]);
     }
 
     /// Hashes nothing at all.

@@ -11,6 +11,10 @@ use common::*;
 use otedama_core::engine::{
     Assignment, Engine, EngineConfig, EngineError, Event, NoMoreWork, WorkSource, WorkerConfig,
 };
+use otedama_core::epoch::{
+    Cancelled, Chunks, Depth, EpochBuilder, EpochKey, EpochStore, Placement, Progress, StoreConfig,
+};
+use otedama_core::mem::PageSet;
 use otedama_core::scan::{ScanEnd, ScanError, Scanned, Setup, kernels};
 use otedama_core::topology::CpuId;
 use otedama_core::{Algorithm, Candidate, JobId, NonceRange, SearchSpace, VersionRange};
@@ -392,4 +396,81 @@ fn a_panicking_sink_hangs_nothing_and_does_not_hide_the_last_report() {
     assert!(wait_until(|| last_words.load(Ordering::Relaxed) == 1));
     let stopped = in_time(move || engine.stop());
     assert_eq!(stopped.alive, 0);
+}
+
+/// An epoch of a few bytes.
+struct SmallEpoch;
+
+impl EpochBuilder for SmallEpoch {
+    fn light_bytes(&self, _: &EpochKey) -> usize {
+        64
+    }
+
+    fn full_bytes(&self, _: &EpochKey) -> Option<usize> {
+        Some(128)
+    }
+
+    fn build_light(&self, _: &EpochKey, _: &mut [u8], _: &Progress) -> Result<(), Cancelled> {
+        Ok(())
+    }
+
+    fn build_full(&self, _: &EpochKey, _: &[u8], chunks: &Chunks<'_>, _: &Progress) -> Result<(), Cancelled> {
+        while chunks.take().is_some() {}
+        Ok(())
+    }
+}
+
+#[test]
+fn a_deeper_epoch_is_taken_up_in_the_middle_and_no_attempt_is_lost_or_made_twice() {
+    let store = EpochStore::new(StoreConfig {
+        byte_budget: 1 << 20,
+        placement: Placement::default(),
+        nodes: Vec::new(),
+        pages: PageSet::PLAIN,
+        threads: 1,
+    });
+    let builder: Arc<dyn EpochBuilder> = Arc::new(SmallEpoch);
+    let get = |key: &EpochKey, depth| store.get(&builder, key, depth, &Progress::new()).unwrap();
+    let (key, other) = (EpochKey::number(Algorithm::Sha256d, 1), EpochKey::number(Algorithm::Sha256d, 2));
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (loads, loaded) = mpsc::channel();
+    let (step, steps) = mpsc::channel::<()>();
+    let steps = Arc::new(Mutex::new(steps));
+    let workers = (0..2).map(|_| {
+        let (seen, steps) = (Arc::clone(&seen), Arc::clone(&steps));
+        fake_telling(Some(loads.clone()), move |_, space, _, _| {
+            // Every slice waits for its permission, so that the change comes in the middle.
+            steps.lock().unwrap().recv().unwrap();
+            seen.lock().unwrap().push(space.nonces);
+            done(space)
+        })
+    });
+    let (sink, events) = mailbox();
+    let engine = Engine::start(tiny_slices(), workers.collect(), NoMoreWork, sink).unwrap();
+    let part = SearchSpace {
+        nonces: NonceRange { start: 0, count: 8 * 40 },
+        versions: VersionRange { start: 0, count: 1 },
+    };
+    let job = job(1, None, one_in(1 << 40));
+    let assignment = Assignment::part(job, part).unwrap().with_epoch(get(&key, Depth::Light));
+    engine.replace(assignment);
+    let first: Vec<_> = (0..2).map(|_| loaded.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(first, [(JobId(1), Some(Depth::Light)); 2]);
+    (0..5).for_each(|_| step.send(()).unwrap());
+
+    // Another epoch's depths concern nobody.
+    engine.deepen(&get(&other, Depth::Full));
+    engine.deepen(&get(&key, Depth::Full));
+    (0..60).for_each(|_| step.send(()).unwrap());
+    wait_for(&events, is_idle);
+    assert_eq!(engine.stop().total_hashes(), 8 * 40);
+    // One worker may have been kept waiting until nothing was left to do.
+    let second: Vec<_> = loaded.try_iter().collect();
+    assert!((1..=2).contains(&second.len()), "{second:?}");
+    assert!(second.iter().all(|load| *load == (JobId(1), Some(Depth::Full))), "{second:?}");
+    let mut nonces: Vec<u64> =
+        seen.lock().unwrap().iter().flat_map(|range| range.start..range.start + range.count).collect();
+    nonces.sort_unstable();
+    assert!(nonces.into_iter().eq(0..8 * 40));
 }

@@ -5,53 +5,60 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use otedama_core::Algorithm;
+use otedama_core::algorithm::EpochKind;
+use otedama_core::epoch::{Depth, Epoch, EpochKey, Replicas};
 use otedama_core::measure::{self, Measurement, Plan};
 use otedama_core::scan::{Kernel, kernels};
+use otedama_core::topology::CpuId;
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, MachineArgs};
-use crate::failure::{Failure, Outcome, work};
+use crate::epochs::{self, Epochs};
+use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
 use crate::{cmd, show};
 
 pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     let machine = Machine::detect(machine);
-    let kernels = chosen_kernels(args, &machine)?;
+    let algorithms = algorithms(args)?;
+    // A bad name is said before anything takes time.
+    for &algorithm in &algorithms {
+        chosen_kernels(algorithm, args, &machine, None)?;
+    }
     let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
+    let interrupted = cmd::interrupt_flag()?;
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    cmd::on_interrupt({
-        let interrupted = Arc::clone(&interrupted);
-        move || interrupted.store(true, Ordering::Relaxed)
-    })?;
-
-    let mut results = Vec::new();
-    for kernel in kernels {
-        let plan = Plan {
-            kernel,
-            setup: machine.setup.clone(),
-            cpus: cpus.clone(),
-            time: Duration::from_secs_f64(args.seconds),
-            roll_version: !args.fixed_version,
+    let (mut results, mut memories) = (Vec::new(), Vec::new());
+    for &algorithm in &algorithms {
+        let epoch = match (epochs::bench_key(algorithm), Epochs::of(algorithm, &machine)) {
+            (Some(key), Some(epochs)) => {
+                let memory = Memory::build(&epochs, &key, args.mode.into(), &interrupted)?;
+                let epoch = Arc::clone(&memory.epoch);
+                memories.push(memory.report(algorithm));
+                Some(epoch)
+            }
+            _ => None,
         };
-        let bar = show::progress_bar(1000, kernel.name().to_owned());
-        let result = measure::run(&plan, |fraction, rate| {
-            bar.set_position((fraction * 1000.0) as u64);
-            bar.set_message(rate.to_string());
-            !interrupted.load(Ordering::Relaxed)
-        });
-        bar.finish_and_clear();
-        results.push(result?);
-        if interrupted.load(Ordering::Relaxed) {
-            break;
+        for (kernel, skipped) in chosen_kernels(algorithm, args, &machine, epoch.as_ref())? {
+            if let Some(reason) = skipped {
+                eprintln!("skipped {}: {reason}", kernel.name());
+                continue;
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+            results.push(measure(kernel, &cpus, epoch.as_ref(), args, &machine, &interrupted)?);
         }
     }
 
     if args.json {
         let results: Vec<_> = results.iter().map(|result| to_json(result, args)).collect();
-        show::print_json(&json!({ "machine": machine.to_json(), "results": results }))?;
+        let memories: Vec<_> = memories.iter().map(Report::to_json).collect();
+        show::print_json(&json!({ "machine": machine.to_json(), "epochs": memories, "results": results }))?;
     } else {
-        println!("{}\n", machine.describe());
+        println!("{}", machine.describe());
+        memories.iter().for_each(|memory| println!("{}", memory.to_line()));
+        println!();
         print_results(&results)?;
     }
     let faults = results.iter().filter_map(|r| Some(format!("{}: {}", r.kernel.name(), r.fault.as_ref()?)));
@@ -64,31 +71,159 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     }
 }
 
-/// Which kernels to measure. Those left out for want of an instruction set are said.
-fn chosen_kernels(args: &BenchArgs, machine: &Machine) -> Result<Vec<&'static Kernel>, Failure> {
-    let algorithms = match args.algorithms.as_slice() {
-        [] => Algorithm::ALL.into_iter().filter(|&algorithm| kernels(algorithm).next().is_some()).collect(),
-        asked => asked.to_vec(),
+fn measure(
+    kernel: &'static Kernel,
+    cpus: &[Option<CpuId>],
+    epoch: Option<&Arc<Epoch>>,
+    args: &BenchArgs,
+    machine: &Machine,
+    interrupted: &AtomicBool,
+) -> Result<Measurement, Failure> {
+    let plan = Plan {
+        kernel,
+        workers: cpus.iter().map(|&cpu| (cpu, machine.setup_on(cpu))).collect(),
+        time: Duration::from_secs_f64(args.seconds),
+        roll_version: !args.fixed_version,
+        epoch: epoch.cloned(),
     };
-    if let Some(&algorithm) = algorithms.iter().find(|&&algorithm| kernels(algorithm).next().is_none()) {
-        return Err(cmd::no_kernel("bench", algorithm));
-    }
-    let mut chosen = Vec::new();
-    for &algorithm in &algorithms {
-        if args.kernel.as_deref() != Some("all") {
-            chosen.push(machine.kernel(algorithm, args.kernel.as_deref())?);
-            continue;
+    let bar = show::progress_bar(1000, kernel.name().to_owned());
+    let result = measure::run(&plan, |fraction, rate| {
+        bar.set_position((fraction * 1000.0) as u64);
+        bar.set_message(rate.to_string());
+        !interrupted.load(Ordering::Relaxed)
+    });
+    bar.finish_and_clear();
+    Ok(result?)
+}
+
+/// What to measure: what was asked for, or everything there are kernels for.
+fn algorithms(args: &BenchArgs) -> Result<Vec<Algorithm>, Failure> {
+    let mut algorithms = args.algorithms.clone();
+    if let Some(variant) = args.variant {
+        let randomx = [Algorithm::RandomXV1, Algorithm::RandomXV2];
+        if let Some(&stranger) = algorithms.iter().find(|algorithm| !randomx.contains(algorithm)) {
+            return Err(usage(format!("{stranger} has no variants: --variant is for randomx")));
         }
-        for kernel in kernels(algorithm) {
-            match kernel.needs().filter(|&isa| !machine.setup.cpu.has(isa)) {
-                None => chosen.push(kernel),
-                Some(isa) => {
-                    eprintln!("skipped {}: it needs {isa}, {}", kernel.name(), machine.why_absent(isa))
-                }
-            }
+        algorithms = vec![variant.into()];
+    }
+    if algorithms.is_empty() {
+        algorithms = Algorithm::ALL.into_iter().filter(|&a| kernels(a).next().is_some()).collect();
+    }
+    match algorithms.iter().find(|&&algorithm| kernels(algorithm).next().is_none()) {
+        Some(&algorithm) => Err(cmd::no_kernel("bench", algorithm)),
+        None => Ok(algorithms),
+    }
+}
+
+/// Which kernels to measure; beside those that cannot run here, why.
+fn chosen_kernels(
+    algorithm: Algorithm,
+    args: &BenchArgs,
+    machine: &Machine,
+    epoch: Option<&Arc<Epoch>>,
+) -> Result<Vec<(&'static Kernel, Option<String>)>, Failure> {
+    if args.kernel.as_deref() != Some("all") {
+        // Which one is fastest cannot be told before there is an epoch.
+        if args.kernel.is_none() && epoch.is_none() && algorithm.spec().epoch != EpochKind::None {
+            return Ok(Vec::new());
+        }
+        return Ok(vec![(machine.kernel(algorithm, args.kernel.as_deref(), epoch)?, None)]);
+    }
+    let row = |kernel: &'static Kernel| {
+        let reason = kernel.needs().filter(|&isa| !machine.setup.cpu.has(isa)).map_or_else(
+            || kernel.obstacle(&machine.setup).map(|error| error.to_string()),
+            |isa| Some(format!("it needs {isa}, {}", machine.why_absent(isa))),
+        );
+        (kernel, reason)
+    };
+    Ok(kernels(algorithm).map(row).collect())
+}
+
+/// An epoch and what building it took.
+struct Memory {
+    epoch: Arc<Epoch>,
+    light: Duration,
+    full: Option<Duration>,
+    threads: usize,
+}
+
+impl Memory {
+    fn build(
+        epochs: &Epochs,
+        key: &EpochKey,
+        depth: Depth,
+        interrupted: &AtomicBool,
+    ) -> Result<Memory, Failure> {
+        let light = epochs.build(key, Depth::Light, interrupted)?;
+        let threads = epochs.threads();
+        let memory = Memory { epoch: light.epoch, light: light.time, full: None, threads };
+        if depth == Depth::Light {
+            return Ok(memory);
+        }
+        Ok(match epochs.build_unless_short(key, interrupted)? {
+            Some(full) => Memory { epoch: full.epoch, full: Some(full.time), ..memory },
+            None => memory,
+        })
+    }
+
+    /// What is left of it when the epoch is dropped.
+    fn report(&self, algorithm: Algorithm) -> Report {
+        let part = |replicas: &Replicas, time: Duration| {
+            let region = &replicas.copies()[0].region;
+            Part { bytes: region.len(), pages: region.pages().to_string(), seconds: time.as_secs_f64() }
+        };
+        Report {
+            algorithm,
+            threads: self.threads,
+            light: part(self.epoch.light(), self.light),
+            full: self.epoch.full().zip(self.full).map(|(full, time)| part(full, time)),
         }
     }
-    Ok(chosen)
+}
+
+/// What an epoch was.
+struct Report {
+    algorithm: Algorithm,
+    threads: usize,
+    light: Part,
+    full: Option<Part>,
+}
+
+struct Part {
+    bytes: usize,
+    pages: String,
+    seconds: f64,
+}
+
+impl Part {
+    fn to_json(&self) -> Value {
+        json!({ "bytes": self.bytes, "pages": self.pages, "seconds": self.seconds,
+            "bytes_per_second": self.bytes as f64 / self.seconds })
+    }
+
+    fn to_text(&self) -> String {
+        let (bytes, rate) = (show::bytes(self.bytes as u64), self.bytes as f64 / self.seconds / 1e6);
+        format!("{bytes} in {:.2} s ({rate:.0} MB/s) on {}", self.seconds, self.pages)
+    }
+}
+
+impl Report {
+    fn mode(&self) -> &'static str {
+        if self.full.is_some() { "full" } else { "light" }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "algorithm": self.algorithm.name(), "mode": self.mode(), "threads": self.threads,
+            "light": self.light.to_json(), "full": self.full.as_ref().map(Part::to_json) })
+    }
+
+    fn to_line(&self) -> String {
+        let full = match &self.full {
+            Some(full) => format!("; dataset {}, {} threads", full.to_text(), self.threads),
+            None => "; no dataset: light mode".to_owned(),
+        };
+        format!("Epoch  {}: cache {}{full}", self.algorithm, self.light.to_text())
+    }
 }
 
 fn to_json(result: &Measurement, args: &BenchArgs) -> Value {
@@ -106,6 +241,7 @@ fn to_json(result: &Measurement, args: &BenchArgs) -> Value {
         "joules_per_hash": joules_per_hash(result),
         "memory_bytes_per_thread": result.memory.map(|(bytes, _)| bytes),
         "pages": result.memory.map(|(_, pages)| pages.to_string()),
+        "mode": result.depth.map(|depth| if depth == Depth::Full { "full" } else { "light" }),
         "version_rolling": result.rolled,
         "verified": result.fault.is_none(),
         "fault": result.fault,

@@ -1,13 +1,17 @@
 //! `hash`: digests of hex strings, one at a time or a line each through the batch path.
 
 use std::io::{self, BufRead, BufWriter, Read, Write};
+use std::sync::Arc;
 
 use otedama_core::algo::scrypt::{ScryptParams, scrypt};
+use otedama_core::epoch::Epoch;
 use otedama_core::scan::{Attempt, Hasher};
 use otedama_core::{Algorithm, Digest};
 use serde_json::json;
 
-use crate::args::{HashArgs, HashCommand, HashScryptArgs, MachineArgs};
+use crate::args::{HashArgs, HashCommand, HashRandomxArgs, HashScryptArgs, MachineArgs};
+use crate::cmd;
+use crate::epochs::{self, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
 
@@ -23,11 +27,20 @@ pub(crate) fn run(command: &HashCommand, machine: &MachineArgs) -> Outcome {
     let (algorithm, args) = match command {
         HashCommand::Sha256d(args) => (Algorithm::Sha256d, &args.common),
         HashCommand::Scrypt(args) => (Algorithm::Scrypt, &args.common),
+        HashCommand::Randomx(args) => (args.variant.into(), &args.common),
     };
     let mut function = match command {
         HashCommand::Scrypt(args) => Function::scrypt(args, &machine)?,
         HashCommand::Sha256d(_) => {
-            Function::Kernel(machine.kernel(algorithm, args.kernel.as_deref())?.hasher(&machine.setup)?)
+            let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None)?;
+            Function::Kernel { hasher: kernel.hasher(&machine.setup)?, epoch: None }
+        }
+        HashCommand::Randomx(args) => {
+            // Before the epoch is built, which takes a while.
+            if args.common.input != "-" {
+                decode(&args.common.input).map_err(usage)?;
+            }
+            Function::randomx(args, algorithm, &machine)?
         }
     };
     if args.input == "-" {
@@ -41,7 +54,7 @@ pub(crate) fn run(command: &HashCommand, machine: &MachineArgs) -> Outcome {
 /// What turns inputs into digests.
 enum Function {
     /// A kernel of the mining form.
-    Kernel(Box<dyn Hasher>),
+    Kernel { hasher: Box<dyn Hasher>, epoch: Option<Arc<Epoch>> },
     /// scrypt with any parameters, in the portable form; another salt than the input where given. The
     /// kernel serves those inputs that have the mining form.
     Scrypt { params: ScryptParams, salt: Option<Vec<u8>>, mining: Option<Box<dyn Hasher>> },
@@ -61,25 +74,38 @@ impl Function {
         if !mining {
             return Ok(Function::Scrypt { params, salt, mining: None });
         }
-        let hasher = machine.kernel(Algorithm::Scrypt, kernel)?.hasher(&machine.setup)?;
+        let hasher = machine.kernel(Algorithm::Scrypt, kernel, None)?.hasher(&machine.setup)?;
         Ok(match kernel {
             // A kernel asked for by name does the work or refuses it; nothing else takes its place.
-            Some(_) => Function::Kernel(hasher),
+            Some(_) => Function::Kernel { hasher, epoch: None },
             None => Function::Scrypt { params, salt, mining: Some(hasher) },
         })
+    }
+
+    fn randomx(args: &HashRandomxArgs, algorithm: Algorithm, machine: &Machine) -> Result<Function, Failure> {
+        let key = epochs::key(algorithm, Some(&args.key))?;
+        let (Some(key), Some(epochs)) = (key, Epochs::of(algorithm, machine)) else {
+            return Err(cmd::no_kernel("hash", algorithm));
+        };
+        // A bad kernel name is said before the epoch is built.
+        let kernel = machine.kernel(algorithm, args.common.kernel.as_deref(), None)?;
+        let hasher = kernel.hasher(&machine.setup)?;
+        let interrupted = cmd::interrupt_flag()?;
+        let epoch = epochs.build_or_lighter(&key, args.mode.into(), &interrupted)?;
+        Ok(Function::Kernel { hasher, epoch: Some(epoch) })
     }
 
     fn hash_many(&mut self, inputs: &[Vec<u8>]) -> Result<Vec<Digest>, Failure> {
         let mut digests = vec![Digest::plain([0; 32]); inputs.len()];
         let (hasher, params, salt) = match self {
-            Function::Kernel(hasher) => {
-                batch(hasher.as_mut(), inputs, &mut digests)?;
+            Function::Kernel { hasher, epoch } => {
+                batch(hasher.as_mut(), epoch.as_ref(), inputs, &mut digests)?;
                 return Ok(digests);
             }
             Function::Scrypt { params, salt, mining } => (mining, params, salt),
         };
         if let Some(hasher) = hasher.as_deref_mut().filter(|_| inputs.iter().all(|input| input.len() == 80)) {
-            batch(hasher, inputs, &mut digests)?;
+            batch(hasher, None, inputs, &mut digests)?;
             return Ok(digests);
         }
         for (input, digest) in inputs.iter().zip(&mut digests) {
@@ -91,9 +117,14 @@ impl Function {
     }
 }
 
-fn batch(hasher: &mut dyn Hasher, inputs: &[Vec<u8>], digests: &mut [Digest]) -> Outcome {
+fn batch(
+    hasher: &mut dyn Hasher,
+    epoch: Option<&Arc<Epoch>>,
+    inputs: &[Vec<u8>],
+    digests: &mut [Digest],
+) -> Outcome {
     let attempts: Vec<_> = inputs.iter().map(|input| Attempt::Bytes(input)).collect();
-    hasher.hash_many(&attempts, None, digests).map_err(usage)
+    hasher.hash_many(&attempts, epoch, digests).map_err(usage)
 }
 
 fn hash_lines(

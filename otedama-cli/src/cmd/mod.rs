@@ -6,6 +6,9 @@ pub(crate) mod hash;
 pub(crate) mod scan;
 pub(crate) mod selftest;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use otedama_core::Algorithm;
 use otedama_core::scan::kernels;
 
@@ -19,6 +22,16 @@ fn no_kernel(what: &str, algorithm: Algorithm) -> Failure {
         "cannot {what} {algorithm}: this version has no kernel for it, expected {}",
         known.join(" or ")
     ))
+}
+
+/// A flag that is raised when the user presses Ctrl-C or the process is asked to terminate.
+fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    on_interrupt({
+        let flag = Arc::clone(&flag);
+        move || flag.store(true, Ordering::Relaxed)
+    })?;
+    Ok(flag)
 }
 
 /// Acts when the user presses Ctrl-C or the process is asked to terminate; a second time

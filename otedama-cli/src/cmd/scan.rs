@@ -1,16 +1,19 @@
 //! `scan`: the nonces of a header whose hashes meet a target.
 
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use otedama_core::algorithm::Input;
 use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
+use otedama_core::epoch::Depth;
 use otedama_core::{Engine, HashRate, Job, JobId, NonceRange, Share, Target, Verifier, scan};
 use serde_json::json;
 
-use crate::args::{MachineArgs, ScanArgs};
+use crate::args::{MachineArgs, ScanArgs, ScanMode};
+use crate::epochs::{self, Aside, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
 use crate::{cmd, show};
@@ -28,20 +31,25 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     };
     let assignment = Assignment::part(Arc::clone(&job), space).map_err(usage)?;
     let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
-    let kernel = machine.kernel(args.algorithm, args.kernel.as_deref())?;
+    let interrupted = cmd::interrupt_flag()?;
+    let epochs = Epochs::of(args.algorithm, &machine).map(Arc::new);
+    let mut assignment = assignment;
+    let mut epoch = None;
+    if let (Some(key), Some(epochs)) = (job.epoch(), &epochs) {
+        let depth = if args.mode == ScanMode::Full { Depth::Full } else { Depth::Light };
+        let built = epochs.build_or_lighter(key, depth, &interrupted)?;
+        assignment = assignment.with_epoch(Arc::clone(&built));
+        epoch = Some(built);
+    }
+    let kernel = machine.kernel(args.algorithm, args.kernel.as_deref(), epoch.as_ref())?;
 
-    // What the kernel claims, another implementation proves.
-    let oracle = scan::oracle(args.algorithm)?;
+    // What the kernel claims, another kernel proves.
+    let prover = scan::prover(args.algorithm, &machine.setup)?;
     let workers = cpus.iter().map(|&cpu| {
-        let setup = machine.setup.clone();
-        let verifier = Verifier::new(oracle, setup.clone());
+        let setup = machine.setup_on(cpu);
+        let verifier = Verifier::new(prover, setup.clone());
         WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
     });
-    let interrupted = Arc::new(AtomicBool::new(false));
-    cmd::on_interrupt({
-        let interrupted = Arc::clone(&interrupted);
-        move || interrupted.store(true, Ordering::Relaxed)
-    })?;
     // Bounded: where nearly everything is found, workers wait for the printer.
     let (events, inbox) = mpsc::sync_channel(EVENTS_AHEAD);
     let sink = move |event| {
@@ -50,6 +58,12 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     let engine = Engine::start(EngineConfig::default(), workers.collect(), NoMoreWork, sink)?;
     let begun = Instant::now();
     engine.replace(assignment);
+    // The dataset is built while the search is under way with the cache alone.
+    let dataset = match (&epochs, job.epoch(), args.mode) {
+        (Some(epochs), Some(&key), ScanMode::Auto) => Some(epochs.build_aside(key)),
+        _ => None,
+    };
+    let mut dataset = dataset.transpose()?;
 
     let bar = show::progress_bar(space.attempts(), kernel.name().to_owned());
     let mut finds = 0;
@@ -82,11 +96,23 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
             // The sink lives as long as the engine.
             Err(mpsc::RecvTimeoutError::Disconnected) => break Err(work("the engine ended early")),
         }
+        if let Some(outcome) = dataset.as_ref().and_then(Aside::outcome) {
+            dataset = None;
+            match outcome {
+                Ok(epoch) => engine.deepen(&epoch),
+                Err(error) => bar.suspend(|| {
+                    if let Some(epochs) = &epochs {
+                        epochs.say_short(&error);
+                    }
+                }),
+            }
+        }
         let hashes = engine.stats().total_hashes();
         bar.set_position(hashes);
         bar.set_message(HashRate::new(hashes, begun.elapsed().as_secs_f64()).to_string());
     };
     bar.finish_and_clear();
+    drop(dataset);
     let reader_left = |ending: &Outcome| ending.as_ref().is_err_and(Failure::is_broken_pipe);
     // The engine reports what it found while it comes to rest, and waits where the inbox is full; the
     // sink goes with the engine, which ends the loop.
@@ -113,18 +139,28 @@ fn job(args: &ScanArgs) -> Result<Job, Failure> {
     if scan::kernels(args.algorithm).next().is_none() {
         return Err(cmd::no_kernel("scan", args.algorithm));
     }
-    let header = hex::decode(&args.header).map_err(|error| match error {
-        hex::FromHexError::OddLength => {
-            usage(format!("header has {} digits: expected 160", args.header.len()))
+    let expected = match args.algorithm.spec().input {
+        Input::Header { len, .. } => format!("expected {} hex digits", 2 * len),
+        Input::Blob { min_len, max_len, .. } => {
+            format!("expected {} to {} hex digits", 2 * min_len, 2 * max_len)
         }
-        error => usage(format!("header is not hexadecimal: {error}; expected 160 hex digits")),
+        Input::Sealed => "expected 64 hex digits".to_owned(),
+    };
+    let header = hex::decode(&args.header).map_err(|error| match error {
+        hex::FromHexError::OddLength => usage(format!("header has {} digits: {expected}", args.header.len())),
+        error => usage(format!("header is not hexadecimal: {error}; {expected}")),
     })?;
+    let key = epochs::key(args.algorithm, args.key.as_deref())?;
     let target = match (args.target, args.difficulty) {
         (Some(target), _) => target,
         (None, Some(difficulty)) => Target::from_difficulty(args.algorithm, difficulty),
         (None, None) => return Err(usage("no target: expected --target HEX or --difficulty D")),
     };
-    Job::blob(JobId(0), args.algorithm, &header, args.version_mask, target).map_err(usage)
+    let job = Job::blob(JobId(0), args.algorithm, &header, args.version_mask, target).map_err(usage)?;
+    Ok(match key {
+        Some(key) => job.with_epoch(key),
+        None => job,
+    })
 }
 
 fn print_find(share: &Share, job: &Job, args: &ScanArgs) -> Outcome {

@@ -7,7 +7,7 @@
 //!                          └───────────┘ ──slice──▶ worker n: scan ─▶ prove ─┘
 //! ```
 //!
-//! New work comes by two verbs. [`Engine::replace`]: the old work is dead, scans on it stop and what
+//! New work comes by two verbs, and a third ([`Engine::deepen`]) gives the old work more memory. [`Engine::replace`]: the old work is dead, scans on it stop and what
 //! they found is dropped (and counted as stale). [`Engine::update`]: there is newer work, but shares of
 //! the old still count, so slices already handed out run to their end.
 //!
@@ -59,6 +59,12 @@ impl Assignment {
     #[must_use]
     pub fn with_epoch(self, epoch: Arc<Epoch>) -> Assignment {
         Assignment { epoch: Some(epoch), ..self }
+    }
+
+    fn deepen(&mut self, epoch: &Arc<Epoch>) {
+        if self.epoch.as_ref().is_some_and(|old| old.key() == epoch.key()) {
+            self.epoch = Some(Arc::clone(epoch));
+        }
     }
 }
 
@@ -213,6 +219,16 @@ impl Engine {
     pub fn update(&self, assignment: Assignment) {
         self.shared.lock().take_up(assignment);
         self.shared.wake.notify_all();
+    }
+
+    /// The same epoch with more to it, such as the dataset that was still being built when work began:
+    /// workers take it up with their next slice and nothing is begun anew. Work that names another epoch is left
+    /// as it is; a [`WorkSource`] must give its further work the new one itself.
+    pub fn deepen(&self, epoch: &Arc<Epoch>) {
+        let mut state = self.shared.lock();
+        if let Some(current) = &mut state.current {
+            current.assignment.deepen(epoch);
+        }
     }
 
     /// What has been done so far.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::dispenser::{Counters, Shared, Slice};
 use super::{EngineError, Event, WorkerConfig};
+use crate::epoch::{Depth, Epoch};
 use crate::job::{NonceRange, SearchSpace, VersionRange};
 use crate::scan::{Candidates, ScanEnd, ScanError, Scanner};
 use crate::topology::pin_current_thread;
@@ -72,8 +73,8 @@ struct Worker<'a> {
     scanner: Box<dyn Scanner>,
     verifier: VerifyWorker,
     found: Candidates,
-    /// The generation of the job in the scanner.
-    loaded: Option<u64>,
+    /// What is in the scanner: the generation of the job, and how deep its epoch is.
+    loaded: Option<(u64, Option<Depth>)>,
     /// While a slice is in hand: those of its attempts that are not counted yet.
     in_hand: Option<u64>,
 }
@@ -85,9 +86,10 @@ impl Worker<'_> {
         let mut attempts = lanes as u64;
         while let Some(slice) = self.shared.next_slice(attempts, lanes) {
             self.in_hand = Some(slice.space.attempts());
-            if self.loaded != Some(slice.generation) {
+            let wanted = (slice.generation, slice.epoch.as_deref().map(Epoch::depth));
+            if self.loaded != Some(wanted) {
                 self.scanner.load(&slice.job, slice.epoch.as_ref())?;
-                self.loaded = Some(slice.generation);
+                self.loaded = Some(wanted);
             }
             let begun = Instant::now();
             let tried = self.scan(&slice)?;
@@ -142,7 +144,7 @@ impl Worker<'_> {
             .found
             .as_slice()
             .iter()
-            .map(|&candidate| Claim { job: &slice.job, candidate, mix: None })
+            .map(|&candidate| Claim { job: &slice.job, candidate, mix: None, pow: None })
             .collect();
         let (shared, index) = (self.shared, self.index);
         self.verifier.check_many(&claims, slice.epoch.as_ref(), |claim, outcome| match outcome {

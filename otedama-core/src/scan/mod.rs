@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::algorithm::Algorithm;
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, EpochKey};
 use crate::hash256::{Digest, Hash256};
 use crate::job::{Candidate, Job, JobError, SearchSpace};
 
-pub use table::{Kernel, KernelError, Setup, kernel, kernels, oracle};
+pub use table::{Kernel, KernelError, Setup, kernel, kernels, oracle, prover};
 
+mod randomx;
 mod scrypt;
 mod sha256d;
 mod table;
@@ -234,6 +235,14 @@ pub enum ScanError {
     /// The job's epoch was not given.
     #[error("{0} needs the epoch its job names: none was given")]
     NoEpoch(Algorithm),
+    /// An epoch other than the one the job names.
+    #[error("job needs {expected}: {found} was given")]
+    WrongEpoch {
+        /// What the job names.
+        expected: EpochKey,
+        /// What was given.
+        found: EpochKey,
+    },
     /// A device failed.
     #[error("device failed: {0}")]
     Device(String),
@@ -271,6 +280,17 @@ pub enum HashError {
     /// The algorithm's epoch was not given.
     #[error("{0} needs an epoch: none was given")]
     NoEpoch(Algorithm),
+    /// An epoch of another algorithm.
+    #[error("{algorithm} hashes with an epoch of its own: {found} was given")]
+    WrongEpoch {
+        /// What hashes.
+        algorithm: Algorithm,
+        /// What was given.
+        found: EpochKey,
+    },
+    /// A device failed.
+    #[error("device failed: {0}")]
+    Device(String),
 }
 
 /// Checks every scanner makes before it starts; returns the versions per nonce.
@@ -290,6 +310,16 @@ fn check_scan(
         return Err(ScanError::NoRoom { room: found.capacity, needed: versions as usize });
     }
     Ok(versions)
+}
+
+/// Checks that an epoch is the one its job names, where it names one, and of its algorithm.
+fn check_epoch(job: &Job, epoch: &Epoch) -> Result<(), ScanError> {
+    let found = *epoch.key();
+    match job.epoch() {
+        Some(&expected) if expected != found => Err(ScanError::WrongEpoch { expected, found }),
+        None if found.algorithm != job.algorithm() => Err(ScanError::NoEpoch(job.algorithm())),
+        _ => Ok(()),
+    }
 }
 
 /// Checks every hasher of blobs makes before it starts.

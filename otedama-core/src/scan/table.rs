@@ -5,12 +5,14 @@
 
 use std::fmt;
 
+use super::randomx::{self, Machinery};
 use super::{Hasher, Scanner, scrypt, sha256d};
 use crate::algo;
 use crate::algorithm::Algorithm;
 use crate::cpu::{Cpu, Isa};
 use crate::mem::{MemError, Request};
 use crate::selftest::{self, SelfTestError};
+use crate::topology::NodeId;
 
 /// What a kernel may use: the CPU (less what the user took away) and where its memory should come from.
 #[derive(Clone, Debug)]
@@ -19,12 +21,16 @@ pub struct Setup {
     pub cpu: Cpu,
     /// Page sizes to try and the NUMA node to be near, for kernels that need memory.
     pub memory: Request,
+    /// The NUMA node whose copy of an epoch is read.
+    pub node: NodeId,
+    /// Whether programs may be compiled to machine code.
+    pub compile: bool,
 }
 
 impl Setup {
     /// Everything this machine offers.
     pub fn detect() -> Setup {
-        Setup { cpu: Cpu::detect(), memory: Request::default() }
+        Setup { cpu: Cpu::detect(), memory: Request::default(), node: NodeId(0), compile: true }
     }
 }
 
@@ -40,6 +46,7 @@ pub struct Kernel {
 enum Make {
     Sha256d(fn(&Cpu) -> Option<Box<dyn algo::sha256d::Kernel>>),
     Scrypt(fn(&Cpu) -> Option<Box<dyn algo::scrypt::Kernel>>),
+    RandomX(Machinery),
 }
 
 impl Kernel {
@@ -63,6 +70,22 @@ impl Kernel {
         self.needs.is_none_or(|isa| cpu.has(isa))
     }
 
+    /// Why it cannot be used under this setup, if so: an instruction set extension that is not there, or
+    /// executable memory that is refused.
+    pub fn obstacle(&'static self, setup: &Setup) -> Option<KernelError> {
+        if let Some(isa) = self.needs.filter(|&isa| !setup.cpu.has(isa)) {
+            return Some(KernelError::Missing { kernel: self.name, isa });
+        }
+        let code = |reason| KernelError::Code { kernel: self.name, reason };
+        match self.make {
+            Make::RandomX(Machinery::Compiled(_)) if !setup.compile => {
+                Some(code("compiling was switched off".to_owned()))
+            }
+            Make::RandomX(Machinery::Compiled(_)) => randomx::obstacle().map(code),
+            _ => None,
+        }
+    }
+
     /// Whether it is the algorithm's oracle: slow, readable, runs on any CPU.
     pub fn is_oracle(&self) -> bool {
         self.needs.is_none()
@@ -73,9 +96,11 @@ impl Kernel {
     /// # Errors
     /// If the CPU lacks what it needs, its memory cannot be had, or a known answer came out wrong.
     pub fn scanner(&'static self, setup: &Setup) -> Result<Box<dyn Scanner>, KernelError> {
+        self.obstacle(setup).map_or(Ok(()), Err)?;
         let mut scanner = match self.make {
             Make::Sha256d(make) => sha256d::scanner(self.name, self.made(make(&setup.cpu))?),
             Make::Scrypt(make) => scrypt::scanner(self.name, self.made(make(&setup.cpu))?, setup)?,
+            Make::RandomX(machinery) => return randomx::scanner(self.algorithm, self.name, machinery, setup),
         };
         selftest::scanner(scanner.as_mut()).map_err(|error| self.failed(error))?;
         Ok(scanner)
@@ -86,9 +111,11 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::scanner`].
     pub fn hasher(&'static self, setup: &Setup) -> Result<Box<dyn Hasher>, KernelError> {
+        self.obstacle(setup).map_or(Ok(()), Err)?;
         let mut hasher = match self.make {
             Make::Sha256d(make) => sha256d::hasher(self.name, self.made(make(&setup.cpu))?),
             Make::Scrypt(make) => scrypt::hasher(self.name, self.made(make(&setup.cpu))?, setup)?,
+            Make::RandomX(machinery) => return randomx::hasher(self.algorithm, self.name, machinery, setup),
         };
         selftest::hasher(self.algorithm, hasher.as_mut()).map_err(|error| self.failed(error))?;
         Ok(hasher)
@@ -140,6 +167,17 @@ pub fn oracle(algorithm: Algorithm) -> Result<&'static Kernel, KernelError> {
     kernels(algorithm).find(|kernel| kernel.is_oracle()).ok_or(KernelError::None(algorithm))
 }
 
+/// The kernel that proves what others claim, one claim at a time: the oracle, unless a hash takes the oracle
+/// so long that proving would show in the hash rate; then the one that hashes a single input soonest.
+///
+/// # Errors
+/// If this version has no kernel for the algorithm.
+pub fn prover(algorithm: Algorithm, setup: &Setup) -> Result<&'static Kernel, KernelError> {
+    let soonest = |kernel: &&Kernel| matches!(kernel.make, Make::RandomX(Machinery::Compiled(1)));
+    let soonest = kernels(algorithm).find(soonest).filter(|kernel| kernel.obstacle(setup).is_none());
+    soonest.map_or_else(|| oracle(algorithm), Ok)
+}
+
 /// Why a kernel cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -174,6 +212,14 @@ pub enum KernelError {
         #[source]
         error: MemError,
     },
+    /// Programs cannot be compiled.
+    #[error("kernel {kernel} cannot compile programs: {reason}")]
+    Code {
+        /// The kernel.
+        kernel: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// It computed a known answer wrongly and must not be used.
     #[error("kernel {kernel} failed its self-test and is not used: {error}")]
     SelfTest {
@@ -192,6 +238,11 @@ const fn row(algorithm: Algorithm, name: &'static str, needs: Isa, make: Make) -
 /// A row that runs everywhere: the readable form that the others are judged by.
 const fn oracle_row(algorithm: Algorithm, name: &'static str, make: Make) -> Kernel {
     Kernel { algorithm, name, needs: None, make }
+}
+
+/// RandomX: machines in turn on one thread, and the interpreter.
+const fn randomx_row(algorithm: Algorithm, name: &'static str, machines: usize) -> Kernel {
+    row(algorithm, name, Isa::AesNi, Make::RandomX(Machinery::Compiled(machines)))
 }
 
 static KERNELS: &[Kernel] = &[
@@ -268,4 +319,14 @@ static KERNELS: &[Kernel] = &[
         "scrypt-portable",
         Make::Scrypt(|_| Some(Box::new(algo::scrypt::Portable::new()))),
     ),
+    randomx_row(Algorithm::RandomXV1, "randomx-jit-x2", 2),
+    randomx_row(Algorithm::RandomXV1, "randomx-jit-x1", 1),
+    randomx_row(Algorithm::RandomXV1, "randomx-jit-x3", 3),
+    randomx_row(Algorithm::RandomXV1, "randomx-jit-x4", 4),
+    oracle_row(Algorithm::RandomXV1, "randomx-portable", Make::RandomX(Machinery::Interpreted)),
+    randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x2", 2),
+    randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x1", 1),
+    randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x3", 3),
+    randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x4", 4),
+    oracle_row(Algorithm::RandomXV2, "randomx-v2-portable", Make::RandomX(Machinery::Interpreted)),
 ];

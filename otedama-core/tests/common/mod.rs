@@ -4,7 +4,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use otedama_core::engine::{Assignment, Event, WorkerConfig};
-use otedama_core::epoch::Epoch;
+use otedama_core::epoch::{Depth, Epoch};
 use otedama_core::scan::{
     Candidates, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo, Setup, StopFlag, kernel,
 };
@@ -27,6 +27,8 @@ pub(crate) type Scan =
 struct Fake {
     info: ScannerInfo,
     job: Option<Arc<Job>>,
+    /// Hears of every load: the job, and how deep its epoch is.
+    loads: Option<mpsc::Sender<(JobId, Option<Depth>)>>,
     scan: Box<Scan>,
 }
 
@@ -35,8 +37,11 @@ impl Scanner for Fake {
         &self.info
     }
 
-    fn load(&mut self, job: &Arc<Job>, _: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
+    fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
         self.job = Some(Arc::clone(job));
+        if let Some(loads) = &self.loads {
+            let _ = loads.send((job.id(), epoch.map(|epoch| epoch.depth())));
+        }
         Ok(())
     }
 
@@ -57,6 +62,16 @@ pub(crate) fn fake(
     + Send
     + 'static,
 ) -> WorkerConfig {
+    fake_telling(None, scan)
+}
+
+/// The same, telling of every job it loads.
+pub(crate) fn fake_telling(
+    loads: Option<mpsc::Sender<(JobId, Option<Depth>)>>,
+    scan: impl FnMut(&Job, &SearchSpace, &StopFlag, &mut Candidates) -> Result<Scanned, ScanError>
+    + Send
+    + 'static,
+) -> WorkerConfig {
     let info = ScannerInfo {
         algorithm: Algorithm::Sha256d,
         kernel: "fake",
@@ -65,7 +80,7 @@ pub(crate) fn fake(
         max_versions: 16,
         memory: None,
     };
-    let scanner = Fake { info, job: None, scan: Box::new(scan) };
+    let scanner = Fake { info, job: None, loads, scan: Box::new(scan) };
     WorkerConfig { cpu: None, make: Box::new(move || Ok((Box::new(scanner), proves()))) }
 }
 

@@ -92,6 +92,15 @@ impl Params {
         Params::ALL.into_iter().find(|params| params.name == name)
     }
 
+    /// A variant of the same rules whose dataset and scratchpad are small and whose loop is short: no chain
+    /// uses it, but machines can be tried on it in no time.
+    pub fn sample(&self) -> &'static Params {
+        match self.revision {
+            Revision::V1 => &SAMPLE_V1,
+            Revision::V2 => &SAMPLE_V2,
+        }
+    }
+
     /// The size of the cache.
     pub const fn cache_bytes(&self) -> usize {
         self.argon.memory_kib as usize * 1024
@@ -195,6 +204,21 @@ pub static RX_0: Params = DEFAULTS;
 
 /// The revision of 2026 (design_v2 of the specification).
 pub static RX_2: Params = Params { name: "rx/2", revision: Revision::V2, program_size: 384, ..DEFAULTS };
+
+const SAMPLE: Params = Params {
+    name: "sample",
+    argon: ArgonParams { memory_kib: 64, ..DEFAULTS.argon },
+    dataset_base_bytes: 64 << 10,
+    dataset_extra_bytes: 64 * 3,
+    program_iterations: 64,
+    program_count: 4,
+    scratchpad: [16 << 10, 32 << 10, 64 << 10],
+    ..DEFAULTS
+};
+
+static SAMPLE_V1: Params = SAMPLE;
+
+static SAMPLE_V2: Params = Params { revision: Revision::V2, program_size: RX_2.program_size, ..SAMPLE };
 
 /// Wownero's RandomWOW.
 pub static RX_WOW: Params = Params {

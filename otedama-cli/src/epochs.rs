@@ -1,0 +1,197 @@
+//! The memory that some algorithms hash with: keys as people write them, and building with a bar to watch.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use otedama_core::Algorithm;
+use otedama_core::algorithm::EpochKind;
+use otedama_core::builders;
+use otedama_core::epoch::{
+    Depth, Epoch, EpochBuilder, EpochError, EpochKey, EpochStore, Progress, SeedBytes, StoreConfig,
+};
+
+use crate::failure::{Failure, usage, work};
+use crate::machine::Machine;
+use crate::show;
+
+/// One algorithm's epochs.
+pub(crate) struct Epochs {
+    algorithm: Algorithm,
+    builder: Arc<dyn EpochBuilder>,
+    store: EpochStore,
+}
+
+/// A part of an epoch that was built, and how long that took.
+pub(crate) struct Built {
+    pub(crate) epoch: Arc<Epoch>,
+    pub(crate) time: Duration,
+}
+
+impl Epochs {
+    /// The epochs of an algorithm; `None` if it has none.
+    pub(crate) fn of(algorithm: Algorithm, machine: &Machine) -> Option<Epochs> {
+        let builder = builders::builder(algorithm, &machine.setup.cpu)?;
+        // What the system cannot give is said by the system; the store need not guess.
+        let config = StoreConfig {
+            pages: machine.setup.memory.pages,
+            ..StoreConfig::for_machine(&machine.topology, u64::MAX)
+        };
+        Some(Epochs { algorithm, builder, store: EpochStore::new(config) })
+    }
+
+    /// Builds a part and everything below it, with a bar to watch. Raising `interrupted` ends it.
+    pub(crate) fn build(
+        &self,
+        key: &EpochKey,
+        depth: Depth,
+        interrupted: &AtomicBool,
+    ) -> Result<Built, EpochError> {
+        let begun = Instant::now();
+        let progress = Progress::new();
+        let what = match depth {
+            Depth::Light => "cache",
+            Depth::Full => "dataset",
+        };
+        let bar = show::progress_bar(0, format!("{} {what}", self.algorithm));
+        let epoch = thread::scope(|scope| {
+            let building = scope.spawn(|| self.store.get(&self.builder, key, depth, &progress));
+            while !building.is_finished() {
+                if interrupted.load(Ordering::Relaxed) {
+                    progress.cancel();
+                }
+                bar.set_length(progress.total_bytes());
+                bar.set_position(progress.done_bytes());
+                bar.set_message(format!(
+                    "{} of {}",
+                    show::bytes(progress.done_bytes() >> 20 << 20),
+                    show::bytes(progress.total_bytes())
+                ));
+                thread::sleep(Duration::from_millis(5));
+            }
+            // The store turns a builder's panic into an error.
+            building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        bar.finish_and_clear();
+        Ok(Built { epoch: epoch?, time: begun.elapsed() })
+    }
+
+    /// Builds a part as deep as asked for; where there is no memory for the full part, says so and goes on
+    /// with the light one.
+    pub(crate) fn build_or_lighter(
+        &self,
+        key: &EpochKey,
+        depth: Depth,
+        interrupted: &AtomicBool,
+    ) -> Result<Arc<Epoch>, Failure> {
+        let light = self.build(key, Depth::Light, interrupted)?.epoch;
+        if depth == Depth::Light {
+            return Ok(light);
+        }
+        Ok(self.build_unless_short(key, interrupted)?.map_or(light, |built| built.epoch))
+    }
+
+    /// Builds all of an epoch; where there is no memory for it, says so and returns nothing.
+    pub(crate) fn build_unless_short(
+        &self,
+        key: &EpochKey,
+        interrupted: &AtomicBool,
+    ) -> Result<Option<Built>, Failure> {
+        match self.build(key, Depth::Full, interrupted) {
+            Ok(built) => Ok(Some(built)),
+            Err(error @ (EpochError::Memory(_) | EpochError::Budget { .. })) => {
+                self.say_short(&error);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says that there is no memory for the full part.
+    pub(crate) fn say_short(&self, error: &EpochError) {
+        eprintln!("no dataset for {}: {error}; going on in light mode", self.algorithm);
+    }
+
+    /// How many threads build.
+    pub(crate) fn threads(&self) -> usize {
+        self.store.config().threads
+    }
+}
+
+/// An epoch being built while other work goes on. Dropping it ends the build.
+pub(crate) struct Aside {
+    progress: Progress,
+    outcome: mpsc::Receiver<Result<Arc<Epoch>, EpochError>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Epochs {
+    /// Builds all of an epoch on a thread of its own.
+    pub(crate) fn build_aside(self: &Arc<Epochs>, key: EpochKey) -> Result<Aside, Failure> {
+        let progress = Progress::new();
+        let (done, outcome) = mpsc::channel();
+        let (epochs, watched) = (Arc::clone(self), progress.clone());
+        let build = move || {
+            // Nobody hears of it if the search ended first.
+            let _ = done.send(epochs.store.get(&epochs.builder, &key, Depth::Full, &watched));
+        };
+        let thread = thread::Builder::new().name("otedama-epoch".to_owned()).spawn(build)?;
+        Ok(Aside { progress, outcome, thread: Some(thread) })
+    }
+}
+
+impl Aside {
+    /// The epoch, once it is built, or why it could not be. Once.
+    pub(crate) fn outcome(&self) -> Option<Result<Arc<Epoch>, EpochError>> {
+        self.outcome.try_recv().ok()
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.progress.cancel();
+        if let Some(thread) = self.thread.take() {
+            // The store turns a builder's panic into an error.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The epoch that a key in hex names.
+pub(crate) fn key(algorithm: Algorithm, hex: Option<&str>) -> Result<Option<EpochKey>, Failure> {
+    let expected = format!("expected 1 to {} bytes in hex, such as a block's hash", SeedBytes::MAX);
+    match (algorithm.spec().epoch, hex) {
+        (EpochKind::Key, Some(digits)) => {
+            let bytes = hex::decode(digits)
+                .map_err(|error| usage(format!("key '{digits}' is not hex ({error}): {expected}")))?;
+            if bytes.is_empty() {
+                return Err(usage(format!("key is empty: {expected}")));
+            }
+            EpochKey::bytes(algorithm, &bytes)
+                .map(Some)
+                .map_err(|error| usage(format!("{error}; {expected}")))
+        }
+        (EpochKind::Key, None) => Err(usage(format!("{algorithm} needs --key HEX: {expected}"))),
+        (_, Some(_)) => Err(usage(format!("{algorithm} takes no key: leave --key out"))),
+        (_, None) => Ok(None),
+    }
+}
+
+/// A key for benchmarks, as good as any.
+pub(crate) fn bench_key(algorithm: Algorithm) -> Option<EpochKey> {
+    match algorithm.spec().epoch {
+        EpochKind::Key => EpochKey::bytes(algorithm, b"otedama bench").ok(),
+        EpochKind::Blocks(_) => Some(EpochKey::number(algorithm, 0)),
+        EpochKind::None => None,
+    }
+}
+
+impl From<EpochError> for Failure {
+    fn from(error: EpochError) -> Failure {
+        match error {
+            EpochError::Cancelled(_) => work("interrupted while the epoch was being built"),
+            error => work(error),
+        }
+    }
+}
