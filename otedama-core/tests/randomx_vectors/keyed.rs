@@ -4,10 +4,16 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "x86_64")]
+use otedama_core::algo::randomx::argon2d_lanes::LaneCompress;
 use otedama_core::algo::randomx::config::Params;
 use otedama_core::algo::randomx::interpret::Machine;
 use otedama_core::algo::randomx::program::Program;
 use otedama_core::algo::randomx::{self, Dataset, Light, aes, dataset, superscalar};
+#[cfg(target_arch = "x86_64")]
+use otedama_core::cpu::Cpu;
+#[cfg(target_arch = "x86_64")]
+use otedama_core::primitive::argon2d;
 use otedama_core::primitive::blake2b;
 use serde_json::Value;
 
@@ -60,7 +66,10 @@ fn everything_that_needs_a_cache_matches() {
         for (params, _, case) in of_key {
             let light = Light::new(params, &memory, &programs);
             match text(case, "kind") {
-                "cache" => check_cache(params, case, &key, &memory),
+                "cache" => {
+                    check_cache(params, case, &key, &memory);
+                    check_lane_caches(params, case, &key);
+                }
                 "dataset_item" => {
                     let item = light.item(number(case, "item")).map(u64::to_le_bytes);
                     assert_eq!(item.as_flattened(), bytes(case, "data"), "{}", case["id"]);
@@ -99,6 +108,35 @@ fn check_cache(params: &Params, case: &Value, key: &[u8], memory: &[u8]) {
         assert_eq!(found, word(expected), "{id} word {index}");
     }
     assert_eq!(blake2b::digest(memory), array::<32>(case, "cache_blake2b_256"), "{id}");
+}
+
+/// The cache by every kernel that this CPU can run.
+#[cfg(target_arch = "x86_64")]
+fn check_lane_caches(params: &Params, case: &Value, key: &[u8]) {
+    let filled = |kernel: &dyn Fn(&mut [argon2d::Block])| {
+        let mut memory = vec![0; params.cache_bytes()];
+        kernel(memory.as_chunks_mut().0);
+        check_cache(params, case, key, &memory);
+    };
+    let (cpu, input) = (Cpu::detect(), dataset::cache_input(params, key));
+    match cpu.avx2().map(LaneCompress) {
+        Some(kernel) => filled(&|memory| argon2d::fill(&input, memory, &kernel, unstopped).unwrap()),
+        None => println!("SKIPPED: {}: no AVX2 here", case["id"]),
+    }
+    match cpu.avx512().map(LaneCompress) {
+        Some(kernel) => filled(&|memory| argon2d::fill(&input, memory, &kernel, unstopped).unwrap()),
+        None => println!("SKIPPED: {}: no AVX-512 here", case["id"]),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn check_lane_caches(_: &Params, case: &Value, _: &[u8]) {
+    println!("SKIPPED: {}: no vector kernels for this processor", case["id"]);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn unstopped(_: usize) -> Result<(), std::convert::Infallible> {
+    Ok(())
 }
 
 /// A hash, stage by stage.
