@@ -2,19 +2,24 @@
 //! only one is in memory. By default the test stops hashing after some time and says how many hashes
 //! ran; `OTEDAMA_LONG_TESTS=1` runs all.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use otedama_core::Algorithm;
 #[cfg(target_arch = "x86_64")]
 use otedama_core::algo::randomx::argon2d_lanes::LaneCompress;
 use otedama_core::algo::randomx::config::Params;
 use otedama_core::algo::randomx::interpret::Machine;
 use otedama_core::algo::randomx::program::Program;
 use otedama_core::algo::randomx::{self, Dataset, Light, aes, dataset, superscalar};
-#[cfg(target_arch = "x86_64")]
+use otedama_core::builders::RandomXBuilder;
 use otedama_core::cpu::Cpu;
+use otedama_core::epoch::{Depth, EpochBuilder, EpochKey, EpochStore, Placement, Progress, StoreConfig};
+use otedama_core::mem::PageSet;
 #[cfg(target_arch = "x86_64")]
 use otedama_core::primitive::argon2d;
 use otedama_core::primitive::blake2b;
+use otedama_core::topology::NodeId;
 use serde_json::Value;
 
 use super::{array, bytes, cases, check_ends, number, pairs, params, text, unhex, word, words};
@@ -97,6 +102,46 @@ fn everything_that_needs_a_cache_matches() {
         println!("cache filled in {filled:.1?}, then {ran} hashes, each in {per_hash:.0?}");
     }
     println!("hashes: {} of {} cases ran", hashes.ran, hashes.ran + hashes.skipped);
+}
+
+/// Epochs as a miner gets them: the published items of one key through the store.
+#[test]
+fn the_store_builds_what_was_published() {
+    let all = cases("dataset_item");
+    let key = bytes(&all[0], "key");
+    let of_key = all.iter().filter(|case| bytes(case, "key") == key && case.get("algo").is_none());
+    let of_key: Vec<_> = of_key.collect();
+
+    // The published cache, and as much of the dataset as the first published items need.
+    let items = of_key.iter().map(|case| number(case, "item")).filter(|&item| item < 1 << 16);
+    let dataset_bytes = 64 * (1 + items.max().expect("an item at the start of the dataset")) as usize;
+    let whole = params("rx/0");
+    let start = Params { dataset_base_bytes: dataset_bytes, dataset_extra_bytes: 0, ..whole.clone() };
+    let start: &'static Params = Box::leak(Box::new(start));
+
+    let store = EpochStore::new(StoreConfig {
+        byte_budget: 1 << 30,
+        placement: Placement::Replicate,
+        nodes: vec![NodeId(0)],
+        pages: PageSet::ALL,
+        threads: 2,
+    });
+    let builder: Arc<dyn EpochBuilder> = Arc::new(RandomXBuilder::new(start, &Cpu::detect()));
+    let name = EpochKey::bytes(Algorithm::RandomXV1, &key).unwrap();
+    let epoch = store.get(&builder, &name, Depth::Full, &Progress::new()).unwrap();
+    let [cache, full] = [epoch.light(), epoch.full().unwrap()].map(|part| part.view(NodeId(0)));
+    let programs = superscalar::Program::of_key(whole, &key);
+    let light = Light::new(whole, cache, &programs);
+    let mut in_full = 0;
+    for case in of_key {
+        let (item, expected) = (number(case, "item"), bytes(case, "data"));
+        assert_eq!(light.item(item).map(u64::to_le_bytes).as_flattened(), expected, "{}", case["id"]);
+        if let Some(found) = full.as_chunks::<64>().0.get(item as usize) {
+            assert_eq!(found[..], expected, "{}", case["id"]);
+            in_full += 1;
+        }
+    }
+    assert!(in_full > 0);
 }
 
 fn check_cache(params: &Params, case: &Value, key: &[u8], memory: &[u8]) {
