@@ -42,13 +42,14 @@
 //! | [`algorithm`] | each function's name, input, nonce slot, byte order, difficulty one, epoch kind: one table | CPUs, memory, threads |
 //! | [`hash256`], [`target`] | digests, targets, compact bits, difficulties, hash rates; **the one comparison** of a hash with a target ([`Digest::meets`]) | how a hash is computed |
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
-//! | [`simd`] | vectors of 32-bit lanes behind tokens (unsafe) | algorithms |
+//! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). No scanner uses RandomX yet | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs to machine code, and machines that run them (unsafe; x86-64 Linux) | epochs, jobs |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs | scanners, pools |
+//! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
 //! | [`job`] | a job, its search space (nonce x version), a candidate | kernels |
 //! | [`scan`] | the traits [`scan::Scanner`] and [`scan::Hasher`], and **the one table** of kernels | networks, clocks, logs |
 //! | [`selftest`] | known answers every kernel gives before it may work | which kernel is best |
@@ -80,6 +81,7 @@
 
 pub mod algo;
 pub mod algorithm;
+pub mod builders;
 pub mod cpu;
 pub mod engine;
 pub mod epoch;
