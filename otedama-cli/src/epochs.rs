@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use otedama_core::Algorithm;
 use otedama_core::algorithm::EpochKind;
-use otedama_core::builders;
+use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{
     Depth, Epoch, EpochBuilder, EpochError, EpochKey, EpochStore, Progress, SeedBytes, StoreConfig,
 };
@@ -32,7 +32,8 @@ pub(crate) struct Built {
 impl Epochs {
     /// The epochs of an algorithm; `None` if it has none.
     pub(crate) fn of(algorithm: Algorithm, machine: &Machine) -> Option<Epochs> {
-        let builder = builders::builder(algorithm, &machine.setup.cpu)?;
+        let items_by = if machine.setup.compile { ItemsBy::Compiler } else { ItemsBy::Interpreter };
+        let builder = builders::builder(algorithm, &machine.setup.cpu, items_by)?;
         // What the system cannot give is said by the system; the store need not guess.
         let config = StoreConfig {
             pages: machine.setup.memory.pages,

@@ -44,7 +44,7 @@
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
-//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). No scanner uses RandomX yet | detection, threads, jobs, targets beyond a word |
+//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs to machine code, and machines that run them (unsafe; x86-64 Linux) | epochs, jobs |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
@@ -59,8 +59,9 @@
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
 //! [`engine`], [`measure`] and [`tune`] read a clock; only [`tune`] writes a file, and only where it is told to;
-//! no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the building of epochs. Memory has limits that are
-//! stated: candidates, slices, versions per scan, bytes of epochs.
+//! no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the building of
+//! epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices, versions per
+//! scan, bytes of epochs.
 //!
 //! # Where this differs from the first design, and why
 //!
@@ -69,6 +70,9 @@
 //!   cut at a nonce leaves a rectangle, so a stopped scan can be resumed exactly.
 //! - [`scan::Candidates`] that are full end the scan early instead of failing it: a target that
 //!   everything meets is then merely slow, and nothing is lost.
+//! - Known answers that need an epoch take a cache of 256 MiB, too much for every start. A kernel of RandomX
+//!   hashes something small as its oracle does before it may work; the published answers are for
+//!   [`selftest::hasher_in`] and its like, which `otedama-cli selftest` runs.
 //! - The list of kernels lives in `scan`, but choosing by measurement is [`tune`]'s: the table stays free
 //!   of clocks and files.
 //!
@@ -76,7 +80,8 @@
 //!
 //! 1. Its row in [`algorithm`], its oracle in `algo/<name>/portable.rs`, its vectors in `vectors/`.
 //! 2. Its kernels beside the oracle, tested against it; a `scan/<name>.rs` that adapts them to the traits.
-//! 3. Its rows in `scan/table.rs` and a known answer in [`selftest`]. Engine, verifier, benchmark, tuning
+//! 3. Its rows in `scan/table.rs`, a known answer in [`selftest`] and, if it has epochs, a builder in
+//!    [`builders`]. Engine, verifier, benchmark, tuning
 //!    and command line then know it without a change.
 
 pub mod algo;

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use common::{is_idle, mailbox, wait_for};
+use otedama_core::builders::{self, ItemsBy};
 use otedama_core::engine::{Assignment, Engine, EngineConfig, Event, NoMoreWork, WorkerConfig};
 use otedama_core::epoch::{Depth, Epoch, EpochBuilder, EpochStore, Progress, StoreConfig};
 use otedama_core::hash256::Digest;
@@ -17,8 +18,8 @@ use otedama_core::target::U256;
 use otedama_core::topology::Topology;
 use otedama_core::verify::{self, Claim, Reject};
 use otedama_core::{
-    Algorithm, Candidate, Hash256, Job, JobId, NonceRange, SearchSpace, Target, Verifier, VersionRange,
-    builders, scan, selftest,
+    Algorithm, Candidate, Hash256, Job, JobId, NonceRange, SearchSpace, Target, Verifier, VersionRange, scan,
+    selftest,
 };
 
 const VERSIONS: [Algorithm; 2] = [Algorithm::RandomXV1, Algorithm::RandomXV2];
@@ -28,7 +29,7 @@ fn store() -> EpochStore {
 }
 
 fn builder(algorithm: Algorithm) -> Arc<dyn EpochBuilder> {
-    builders::builder(algorithm, &Setup::detect().cpu).unwrap()
+    builders::builder(algorithm, &Setup::detect().cpu, ItemsBy::default()).unwrap()
 }
 
 /// The epoch that known answers are for.

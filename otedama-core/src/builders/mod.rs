@@ -16,13 +16,14 @@ use crate::algorithm::Algorithm;
 use crate::cpu::Cpu;
 use crate::epoch::EpochBuilder;
 
-/// What builds the epochs of an algorithm, on a CPU; `None` where it has no epochs, or none that this
+/// What builds the epochs of an algorithm, on a CPU, with dataset items computed in this way where there is a
+/// choice (RandomX); `None` where it has no epochs, or none that this
 /// version can build.
-pub fn builder(algorithm: Algorithm, cpu: &Cpu) -> Option<Arc<dyn EpochBuilder>> {
+pub fn builder(algorithm: Algorithm, cpu: &Cpu, items_by: ItemsBy) -> Option<Arc<dyn EpochBuilder>> {
     match algorithm {
         Algorithm::RandomXV1 | Algorithm::RandomXV2 => {
             let params = Params::of(algorithm)?;
-            Some(Arc::new(RandomXBuilder::new(params, cpu)))
+            Some(Arc::new(RandomXBuilder::new(params, cpu).with_items(items_by)))
         }
         Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => None,
         Algorithm::Sha256d | Algorithm::Scrypt => None,

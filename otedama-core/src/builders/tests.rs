@@ -68,7 +68,7 @@ fn assert_right(params: &Params, name: &str, epoch: &Epoch) {
 #[test]
 fn every_epoch_of_a_key_has_its_builder() {
     for algorithm in Algorithm::ALL {
-        let builder = builder(algorithm, &Cpu::detect());
+        let builder = builder(algorithm, &Cpu::detect(), ItemsBy::default());
         match algorithm.spec().epoch {
             EpochKind::None => assert!(builder.is_none(), "{algorithm}"),
             EpochKind::Blocks(_) => {}

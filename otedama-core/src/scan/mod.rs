@@ -239,9 +239,9 @@ pub enum ScanError {
     #[error("job needs {expected}: {found} was given")]
     WrongEpoch {
         /// What the job names.
-        expected: EpochKey,
+        expected: Box<EpochKey>,
         /// What was given.
-        found: EpochKey,
+        found: Box<EpochKey>,
     },
     /// A device failed.
     #[error("device failed: {0}")]
@@ -286,7 +286,7 @@ pub enum HashError {
         /// What hashes.
         algorithm: Algorithm,
         /// What was given.
-        found: EpochKey,
+        found: Box<EpochKey>,
     },
     /// A device failed.
     #[error("device failed: {0}")]
@@ -316,7 +316,9 @@ fn check_scan(
 fn check_epoch(job: &Job, epoch: &Epoch) -> Result<(), ScanError> {
     let found = *epoch.key();
     match job.epoch() {
-        Some(&expected) if expected != found => Err(ScanError::WrongEpoch { expected, found }),
+        Some(&expected) if expected != found => {
+            Err(ScanError::WrongEpoch { expected: Box::new(expected), found: Box::new(found) })
+        }
         None if found.algorithm != job.algorithm() => Err(ScanError::NoEpoch(job.algorithm())),
         _ => Ok(()),
     }

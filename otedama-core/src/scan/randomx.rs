@@ -192,7 +192,7 @@ impl Hasher for RandomXHasher {
         check_attempts(self.algorithm, attempts, digests, |_| true, "bytes, not sealed work")?;
         let epoch = epoch.ok_or(HashError::NoEpoch(self.algorithm))?;
         if epoch.key().algorithm != self.algorithm {
-            return Err(HashError::WrongEpoch { algorithm: self.algorithm, found: *epoch.key() });
+            return Err(HashError::WrongEpoch { algorithm: self.algorithm, found: Box::new(*epoch.key()) });
         }
         self.machines.prepare(epoch).map_err(HashError::Device)?;
         let count = self.machines.count();
