@@ -137,6 +137,10 @@ pub(crate) struct BenchArgs {
     /// The revision of randomx: the same as naming randomx or randomx-v2
     #[arg(long, value_enum, value_name = "VARIANT")]
     pub(crate) variant: Option<Variant>,
+    /// Measure randomx in turns with the reference implementation, on one thread: five pairs
+    #[cfg(feature = "rivals")]
+    #[arg(long)]
+    pub(crate) rival: bool,
     /// Do not let sha256d roll the version (BIP 320): what a pool without version rolling allows
     #[arg(long)]
     pub(crate) fixed_version: bool,

@@ -11,6 +11,8 @@ mod cmd;
 mod epochs;
 mod failure;
 mod machine;
+#[cfg(feature = "rivals")]
+mod rival;
 mod show;
 
 use std::process::ExitCode;

@@ -10,12 +10,16 @@ use otedama_core::epoch::{Depth, Epoch, EpochKey, Replicas};
 use otedama_core::measure::{self, Measurement, Plan};
 use otedama_core::scan::{Kernel, kernels};
 use otedama_core::topology::CpuId;
+#[cfg(feature = "rivals")]
+use otedama_core::{Digest, HashRate, epoch::EpochSeed, scan::Attempt, topology::pin_current_thread};
 use serde_json::{Value, json};
 
 use crate::args::{BenchArgs, MachineArgs};
 use crate::epochs::{self, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
+#[cfg(feature = "rivals")]
+use crate::rival::{self, Rival};
 use crate::{cmd, show};
 
 pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
@@ -29,6 +33,8 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     let interrupted = cmd::interrupt_flag()?;
 
     let (mut results, mut memories) = (Vec::new(), Vec::new());
+    #[cfg(feature = "rivals")]
+    let mut duels: Vec<Duel> = Vec::new();
     for &algorithm in &algorithms {
         let epoch = match (epochs::bench_key(algorithm), Epochs::of(algorithm, &machine)) {
             (Some(key), Some(epochs)) => {
@@ -48,18 +54,31 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
                 break;
             }
             results.push(measure(kernel, &cpus, epoch.as_ref(), args, &machine, &interrupted)?);
+            #[cfg(feature = "rivals")]
+            if let Some(epoch) = epoch.as_ref().filter(|_| args.rival && algorithm == Algorithm::RandomXV1) {
+                duels.push(Duel::fight(kernel, &cpus[..1], epoch, args, &machine, &interrupted)?);
+            }
         }
     }
 
     if args.json {
         let results: Vec<_> = results.iter().map(|result| to_json(result, args)).collect();
         let memories: Vec<_> = memories.iter().map(Report::to_json).collect();
-        show::print_json(&json!({ "machine": machine.to_json(), "epochs": memories, "results": results }))?;
+        let report = json!({ "machine": machine.to_json(), "epochs": memories, "results": results });
+        #[cfg(feature = "rivals")]
+        let report = {
+            let mut report = report;
+            report["rivals"] = duels.iter().map(Duel::to_json).collect();
+            report
+        };
+        show::print_json(&report)?;
     } else {
         println!("{}", machine.describe());
         memories.iter().for_each(|memory| println!("{}", memory.to_line()));
         println!();
         print_results(&results)?;
+        #[cfg(feature = "rivals")]
+        duels.iter().for_each(|duel| println!("{}", duel.to_line()));
     }
     let faults = results.iter().filter_map(|r| Some(format!("{}: {}", r.kernel.name(), r.fault.as_ref()?)));
     match faults.reduce(|all, next| format!("{all}; {next}")) {
@@ -223,6 +242,91 @@ impl Report {
             None => "; no dataset: light mode".to_owned(),
         };
         format!("Epoch  {}: cache {}{full}", self.algorithm, self.light.to_text())
+    }
+}
+
+/// A kernel and a rival in turns on one thread.
+#[cfg(feature = "rivals")]
+struct Duel {
+    kernel: &'static Kernel,
+    large_pages: bool,
+    /// Hashes per second: ours, theirs.
+    pairs: Vec<[f64; 2]>,
+}
+
+#[cfg(feature = "rivals")]
+impl Duel {
+    const PAIRS: usize = 5;
+
+    fn fight(
+        kernel: &'static Kernel,
+        cpu: &[Option<CpuId>],
+        epoch: &Arc<Epoch>,
+        args: &BenchArgs,
+        machine: &Machine,
+        interrupted: &AtomicBool,
+    ) -> Result<Duel, Failure> {
+        let failed = |error| work(format!("{}: {error}", rival::NAME));
+        let EpochSeed::Bytes(key) = &epoch.key().seed else { return Err(work("the epoch has no key")) };
+        let bar = show::progress_bar(1, format!("{} gets ready", rival::NAME));
+        let mut rival = Rival::new(key, epoch.full().is_some()).map_err(failed)?;
+        bar.finish_and_clear();
+        // Both compute the same function, or comparing them means nothing.
+        let input = [0x77; 76];
+        let mut digest = [Digest::plain([0; 32])];
+        let attempt = [Attempt::Bytes(&input)];
+        kernel.hasher(&machine.setup)?.hash_many(&attempt, Some(epoch), &mut digest).map_err(work)?;
+        if rival.hash(&input).map_err(failed)? != digest[0].pow.as_raw() {
+            return Err(work(format!("{} and {} hash differently", kernel.name(), rival::NAME)));
+        }
+        let mut duel = Duel { kernel, large_pages: rival.large_pages, pairs: Vec::new() };
+        // The rival's machine cannot leave this thread: it is pinned as our workers are.
+        if let Some(Some(cpu)) = cpu.first() {
+            pin_current_thread(*cpu).map_err(work)?;
+        }
+        while duel.pairs.len() < Duel::PAIRS && !interrupted.load(Ordering::Relaxed) {
+            let ours = measure(kernel, cpu, Some(epoch), args, machine, interrupted)?;
+            if let Some(fault) = ours.fault {
+                return Err(work(fault));
+            }
+            let theirs = rival.run(Duration::from_secs_f64(args.seconds)).map_err(failed)?;
+            duel.pairs.push([ours.rate().hps(), theirs.hps()]);
+        }
+        Ok(duel)
+    }
+
+    /// The least, the median and the greatest of some numbers.
+    fn spread(&self, number: impl Fn(&[f64; 2]) -> f64) -> [f64; 3] {
+        let mut numbers: Vec<f64> = self.pairs.iter().map(number).collect();
+        numbers.sort_by(f64::total_cmp);
+        match numbers.as_slice() {
+            [] => [0.0; 3],
+            [first, .., last] => [*first, numbers[numbers.len() / 2], *last],
+            [only] => [*only; 3],
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let [low, median, high] = self.spread(|[ours, theirs]| ours / theirs);
+        json!({ "rival": rival::NAME, "kernel": self.kernel.name(), "threads": 1,
+            "large_pages": self.large_pages, "pairs_hashes_per_second": self.pairs,
+            "ratio": median, "ratio_spread": [low, high] })
+    }
+
+    fn to_line(&self) -> String {
+        let rate = |[low, median, high]: [f64; 3]| {
+            let [low, median, high] = [low, median, high].map(HashRate::from_hps);
+            format!("{median} ({low} to {high})")
+        };
+        let [low, median, high] = self.spread(|[ours, theirs]| ours / theirs);
+        format!(
+            "In turns on one thread: {} {}, {} {} on {} pages: {median:.2} x ({low:.2} to {high:.2})",
+            self.kernel.name(),
+            rate(self.spread(|pair| pair[0])),
+            rival::NAME,
+            rate(self.spread(|pair| pair[1])),
+            if self.large_pages { "large" } else { "small" },
+        )
     }
 }
 
