@@ -1,8 +1,12 @@
 //! RandomX against published and constructed vectors: from its primitives to whole hashes.
 //!
 //! What needs a cache of 256 MiB is in `randomx_vectors/keyed.rs`, and the comparison of floating point
-//! numbers with the processor's in `randomx_vectors/hardware.rs`.
+//! numbers with the processor's in `randomx_vectors/hardware.rs`. `randomx_vectors/compiled.rs` gives the same
+//! hashes to compiled machines.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[path = "randomx_vectors/compiled.rs"]
+mod compiled;
 #[cfg(target_arch = "x86_64")]
 #[path = "randomx_vectors/hardware.rs"]
 mod hardware;

@@ -462,6 +462,12 @@ impl<'a> Asm<'a> {
         self.displacement()
     }
 
+    /// Jumps to a place that [`Asm::land`] will tell, if the last result was zero.
+    pub(super) fn jz_later(&mut self) -> Fixup {
+        self.store(0x840f, 2);
+        self.displacement()
+    }
+
     /// Lets a jump arrive.
     #[inline(always)]
     pub(super) fn land(&mut self, fixup: Fixup, target: Label) {

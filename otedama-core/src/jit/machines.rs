@@ -112,33 +112,50 @@ impl<'p> Machines<'p> {
         self.machines.iter().map(|machine| &machine.scratchpad)
     }
 
-    /// Hashes each input into its place.
+    /// Hashes each input into its place: any number of them, as many at a time as there are machines.
+    ///
+    /// The pass that fingerprints a scratchpad fills it for the next input as well. So one call with many
+    /// inputs is faster than many calls, by a twentieth or so.
     ///
     /// # Panics
-    /// If there are more inputs than machines, not as many outputs as inputs, or the dataset has the wrong
-    /// size.
+    /// If there are not as many outputs as inputs, or the dataset has the wrong size.
     pub fn hash(&mut self, dataset: DatasetSource<'_>, inputs: &[&[u8]], hashes: &mut [[u8; 32]]) {
-        assert!(inputs.len() <= self.count(), "{} inputs for {} machines", inputs.len(), self.count());
         assert_eq!(inputs.len(), hashes.len(), "one hash per input");
-        let (params, aes) = (self.params, self.aes);
-        for (i, input) in inputs.iter().enumerate() {
-            let machine = &mut self.machines[i];
+        let (k, aes) = (self.count(), self.aes);
+        for (machine, input) in self.machines.iter_mut().zip(inputs) {
             machine.generator = aes::state_from_bytes(&blake2b::digest(input));
             aes_ni::fill_1r(aes, &mut machine.generator, &mut machine.scratchpad);
-            self.contexts[i].mode = 0;
         }
-        for program in 0..params.program_count {
-            for machine in &mut self.machines[..inputs.len()] {
+        for (hashes, i) in hashes.chunks_mut(k).zip((0..).step_by(k)) {
+            self.run_programs(dataset, hashes.len());
+            let mut coming = inputs[i + hashes.len()..].iter();
+            for (machine, hash) in self.machines.iter_mut().zip(hashes) {
+                let fingerprint = match coming.next() {
+                    Some(input) => {
+                        machine.generator = aes::state_from_bytes(&blake2b::digest(input));
+                        aes_ni::hash_and_fill_1r(aes, &mut machine.generator, &mut machine.scratchpad)
+                    }
+                    None => aes_ni::hash_1r(aes, &machine.scratchpad),
+                };
+                *hash = finish(&machine.registers, &fingerprint);
+            }
+        }
+    }
+
+    /// Runs the programs of a hash on the first `count` machines, whose scratchpads are filled.
+    fn run_programs(&mut self, dataset: DatasetSource<'_>, count: usize) {
+        for context in &mut self.contexts[..count] {
+            context.mode = 0;
+        }
+        for program in 0..self.params.program_count {
+            for machine in &mut self.machines[..count] {
                 if program > 0 {
                     let seed = blake2b::digest(&machine.registers.to_bytes());
                     machine.generator = aes::state_from_bytes(&seed);
                 }
-                aes_ni::fill_4r(aes, params, &mut machine.generator, &mut machine.program);
+                aes_ni::fill_4r(self.aes, self.params, &mut machine.generator, &mut machine.program);
             }
-            self.run(dataset, inputs.len());
-        }
-        for (machine, hash) in self.machines.iter().zip(hashes) {
-            *hash = finish(&machine.registers, &aes_ni::hash_1r(aes, &machine.scratchpad));
+            self.run(dataset, count);
         }
     }
 

@@ -1,8 +1,8 @@
 use super::*;
-use crate::algo::randomx::config::{ArgonParams, RX_0, RX_2};
+use crate::algo::randomx::config::{ArgonParams, RX_0, RX_2, RX_WOW};
 use crate::algo::randomx::float::Rounding;
 use crate::algo::randomx::program::{Opcode, Program};
-use crate::algo::randomx::{Dataset, Full, Light, dataset, interpret, superscalar};
+use crate::algo::randomx::{self, Dataset, Full, Light, dataset, interpret, superscalar};
 use crate::cpu::Cpu;
 
 /// Numbers from a seed (splitmix64).
@@ -135,8 +135,8 @@ fn programs() -> u64 {
 fn random_programs_leave_what_the_interpreter_leaves() {
     let Some(token) = token() else { return };
     let mut random = Random(20190101);
-    for base in [&RX_0, &RX_2] {
-        let params = small(base);
+    for (base, program_iterations) in [(&RX_0, 3), (&RX_2, 3), (&RX_2, 4)] {
+        let params = Params { program_iterations, ..small(base) };
         let mut memory = vec![0; params.dataset_bytes()];
         random.fill(&mut memory);
         for k in [1, 2, 3, 4] {
@@ -241,17 +241,118 @@ fn published_hashes_in_light_mode() {
     ];
     let v2 = ["22ec6b861b3eb23686b2efbad69513c967ecfce80983df66c9c5b4fbfb4cdb6f"];
     for (params, expected) in [(&RX_0, &v1[..]), (&RX_2, &v2)] {
-        for k in [1, 2, 3] {
+        for k in [1, 2, 3, 4] {
             let mut machines = Machines::new(params, k, &Request::default(), token).unwrap();
-            let mut hashes = Vec::new();
-            for inputs in inputs[..expected.len()].chunks(k) {
-                let mut group = vec![[0; 32]; inputs.len()];
-                machines.hash(source, inputs, &mut group);
-                hashes.extend(group.into_iter().map(hex::encode));
-            }
+            let mut hashes = vec![[0; 32]; expected.len()];
+            machines.hash(source, &inputs[..expected.len()], &mut hashes);
+            let hashes: Vec<_> = hashes.into_iter().map(hex::encode).collect();
             assert_eq!(hashes, expected, "{} on {k}", params.name);
         }
     }
+}
+
+/// Whole hashes, in groups of every size, each group's scratchpads filled while the last one's are read.
+#[test]
+fn any_number_of_inputs() {
+    let Some(token) = token() else { return };
+    let mut random = Random(30);
+    for base in [&RX_0, &RX_2, &RX_WOW] {
+        let params = small(base);
+        let mut memory = vec![0; params.dataset_bytes()];
+        random.fill(&mut memory);
+        let inputs: Vec<[u8; 3]> = (0..9).map(|i| [i, 1, 2]).collect();
+        let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input[..]).collect();
+        let full = Full::new(&params, &memory);
+        let expected: Vec<_> = inputs.iter().map(|input| randomx::hash(&params, &full, input)).collect();
+        for k in 1..=5 {
+            let mut machines = Machines::new(&params, k, &Request::default(), token).unwrap();
+            for count in 0..=inputs.len() {
+                let mut hashes = vec![[0; 32]; count];
+                machines.hash(DatasetSource::Full(&memory), &inputs[..count], &mut hashes);
+                assert_eq!(hashes, expected[..count], "{count} on {k} machines of {}", params.name);
+            }
+        }
+    }
+}
+
+/// Makes the kernel answer EPERM when this thread asks for executable memory.
+fn forbid_executable_memory() {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, PROT_EXEC, sock_filter};
+    let instruction = |code: u32, jt, jf, k: u32| sock_filter { code: code as u16, jt, jf, k };
+    // Offsets in seccomp_data: 0 is the call's number, 16 its arguments, of which the third has the rights.
+    let mut filter = [
+        instruction(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        instruction(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, libc::SYS_mmap as u32),
+        instruction(BPF_LD | BPF_W | BPF_ABS, 0, 0, 16 + 2 * 8),
+        instruction(BPF_JMP | BPF_JSET | BPF_K, 0, 1, PROT_EXEC as u32),
+        instruction(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        instruction(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which is well-formed; both calls change this thread alone.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+#[test]
+fn says_that_executable_memory_is_forbidden() {
+    let Some(token) = token() else { return };
+    let refused = std::thread::spawn(move || {
+        forbid_executable_memory();
+        let params = small(&RX_0);
+        let machines = Machines::new(&params, 2, &Request::default(), token);
+        let programs = superscalar::Program::of_key(&params, b"key");
+        let items = ItemCode::compile(&params, &programs);
+        [machines.unwrap_err().to_string(), items.unwrap_err().to_string()]
+    });
+    let expected = "executable memory is forbidden here (mmap for execution: Operation not permitted \
+                    (os error 1)); programs are interpreted instead";
+    assert_eq!(refused.join().unwrap(), [expected; 2]);
+}
+
+/// A leak would leave 8000 mappings; other tests have a few at the same time.
+#[test]
+fn nothing_stays_mapped() {
+    let Some(token) = token() else { return };
+    let params = small(&RX_0);
+    for _ in 0..4000 {
+        drop(Machines::new(&params, 1, &Request::default(), token).unwrap());
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps.lines().filter(|line| line.contains("memfd:code")).count();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(mapped < 1000 && open < 1000, "{mapped} mappings of code, {open} open files");
+}
+
+/// `cargo test -p otedama-core --lib -- --ignored --nocapture disassembly`
+#[test]
+#[ignore = "a listing"]
+fn disassembly() {
+    use iced_x86::Formatter;
+    let mut random = Random(5);
+    for params in [&RX_0, &RX_2] {
+        let mut memory = vec![0; most_bytes(params, 1)];
+        let mut program = vec![0; params.program_bytes()];
+        random.program(params, &mut program);
+        let len = compile_one(&mut Compiler::default(), &mut memory, params, &program);
+        println!("a program of {}, {len} bytes:", params.name);
+        let mut formatter = iced_x86::IntelFormatter::new();
+        for instruction in &mut iced_x86::Decoder::with_ip(64, &memory[..len], 0, 0) {
+            let mut line = String::new();
+            formatter.format(&instruction, &mut line);
+            println!("{:5x}  {line}", instruction.ip());
+        }
+    }
+}
+
+/// Compiles a program for a machine that does not exist, and answers how long the code is.
+fn compile_one(compiler: &mut Compiler, memory: &mut [u8], params: &Params, program: &[u8]) -> usize {
+    let configuration = Configuration::decode(params, program.first_chunk().unwrap());
+    let code = program[128..].as_chunks().0;
+    let spec = MachineSpec { context: 1 << 40, scratchpad: 1 << 41, configuration: &configuration, code };
+    compiler.compile(memory, params, &[spec], Items::Full(1 << 42))
 }
 
 /// `cargo test --release -- --ignored --nocapture compilation`
@@ -267,12 +368,8 @@ fn time_of_a_compilation() {
         let mut bytes = 0;
         for _ in 0..2000 {
             random.program(params, &mut program);
-            let configuration = Configuration::decode(params, program.first_chunk().unwrap());
-            let code = program[128..].as_chunks().0;
-            let spec =
-                MachineSpec { context: 1 << 40, scratchpad: 1 << 41, configuration: &configuration, code };
             let start = std::time::Instant::now();
-            bytes = compiler.compile(memory.bytes_mut(), params, &[spec], Items::Full(1 << 42));
+            bytes = compile_one(&mut compiler, memory.bytes_mut(), params, &program);
             times.push(start.elapsed());
         }
         times.sort();

@@ -1,9 +1,8 @@
 //! Programs of the RandomX machine compiled: all iterations of one machine, or of several in turn.
 //!
 //! ```text
-//!   entry: save, set MXCSR        machine 0: an iteration --> machine 1: an iteration --> ... --.
-//!                  `------------------^                                                         |
-//!                                     `---- until all are done ---------------------------------'
+//!   entry: save, set MXCSR --> prefetch --> machine 0: an iteration --> machine 1: an iteration --> ...
+//!                                  ^------------ until all are done ------------------------------'
 //!   exit: MXCSR as it was, restore, return
 //! ```
 //!
@@ -11,6 +10,14 @@
 //! version 2). On one machine that is not long enough for memory; while other machines have their turn it
 //! is. Of a machine only r0..r7, a rounding mode and some addresses outlive an iteration, so changing over
 //! costs little: about 30 loads and stores beside some 600 instructions.
+//!
+//! The dataset lines of all machines are asked for in one place, because a prefetch is free only where the
+//! processor knows the page: it cannot retire before its address is translated, and on a dataset that the
+//! TLB does not reach (2 GiB; on a virtual machine, the host's pages of 4 KiB) that takes a walk through
+//! page tables that are not in the caches either. The 350 or so operations that fit behind a prefetch hide
+//! a part of the walk: 75 ns an iteration were left where this was measured. Walks of neighbouring
+//! prefetches overlap (two: 80 ns together), so that two machines pay half of it each, and version 2, whose
+//! lines are known two iterations ahead, asks for two lines every other time.
 //!
 //! | register | holds |
 //! | --- | --- |
@@ -116,6 +123,8 @@ impl Compiler {
         let mut emitter = Emitter { asm: Asm::new(memory, 0), params, items, alone: machines.len() == 1 };
         emitter.enter(machines);
         let start = emitter.asm.here();
+        emitter.prefetch_items(machines);
+        let start_without = emitter.asm.here();
         for machine in machines {
             emitter.begin_iteration(machine);
             self.places.clear();
@@ -127,8 +136,18 @@ impl Compiler {
             emitter.end_iteration(machine);
         }
         emitter.asm.dec_r(COUNTER);
-        emitter.asm.jnz(start);
-        emitter.leave(&machines[0]);
+        if params.revision == Revision::V2 {
+            // Iterations 0, 2, 4... prefetch; the counter counts down.
+            let done = emitter.asm.jz_later();
+            emitter.asm.test_ri(Width::D, COUNTER, 1);
+            let even = params.program_iterations.is_multiple_of(2);
+            emitter.asm.jnz(if even { start_without } else { start });
+            emitter.asm.jz(if even { start } else { start_without });
+            emitter.asm.land(done, emitter.asm.here());
+        } else {
+            emitter.asm.jnz(start);
+        }
+        emitter.leave();
         emitter.asm.here().0 as usize
     }
 }
@@ -148,16 +167,12 @@ impl Emitter<'_> {
         }
         // The code was written through other addresses than it is executed at.
         self.asm.serialize();
-        self.asm.mov_ri(Gpr::Rbp, machines[0].context + MIDDLE as u64);
+        let last = &machines[machines.len() - 1];
+        self.asm.mov_ri(Gpr::Rbp, last.context + MIDDLE as u64);
         self.asm.stmxcsr(context(field!(host_mxcsr), 0));
         self.asm.movaps_rm(E_KEEP, context(field!(e_keep), 0));
         self.asm.movaps_rm(SCALE_BITS, context(field!(scale), 0));
         self.asm.mov_ri(COUNTER, self.params.program_iterations as u64);
-        if let Items::Full(_) = self.items {
-            for machine in machines {
-                self.prefetch_first_lines(machine);
-            }
-        }
         if self.alone {
             self.load_pointers(&machines[0]);
             self.load_machine();
@@ -168,17 +183,25 @@ impl Emitter<'_> {
         self.asm.align(64);
     }
 
-    /// The lines that the first iterations read are nobody else's business.
-    fn prefetch_first_lines(&mut self, machine: &MachineSpec) {
-        let configuration = machine.configuration;
-        self.asm.mov_ri(DATASET, self.dataset_pointer(configuration));
+    /// Asks for the dataset lines that are known and have not been asked for: one for each machine, or in
+    /// version 2, where this happens before every other iteration, two. Leaves rax and rdx alone; rbp is
+    /// the last machine's.
+    fn prefetch_items(&mut self, machines: &[MachineSpec]) {
+        let Items::Full(_) = self.items else { return };
         let lines = match self.params.revision {
-            Revision::V1 => &[configuration.ma][..],
-            Revision::V2 => &[configuration.ma, configuration.mx],
+            Revision::V1 => &[field!(ma)][..],
+            Revision::V2 => &[field!(ma), field!(mx)],
         };
-        for line in lines {
-            self.asm.mov_ri(Gpr::Rax, u64::from(line & self.params.dataset_mask()));
-            self.asm.prefetch(Mem::sum(DATASET, Gpr::Rax, 0));
+        for (back, machine) in machines.iter().rev().enumerate() {
+            if !self.alone {
+                self.asm.mov_ri(DATASET, self.dataset_pointer(machine.configuration));
+            }
+            for line in lines {
+                let line = line - (back * size_of::<Context>()) as i32;
+                self.asm.mov_rm(Width::D, Gpr::Rcx, context(line, 0));
+                self.asm.alu_ri(Alu::And, Width::D, Gpr::Rcx, self.params.dataset_mask() as i32);
+                self.asm.prefetch_once(Mem::sum(DATASET, Gpr::Rcx, 0));
+            }
         }
     }
 
@@ -208,15 +231,13 @@ impl Emitter<'_> {
         asm.movaps_rm(E_BITS, context(field!(e_bits), 0));
     }
 
-    fn leave(&mut self, machine: &MachineSpec) {
+    fn leave(&mut self) {
         if self.alone {
             self.save_r();
             for i in 0..4 {
                 self.asm.movaps_mr(context(field!(e), 16 * usize::from(i)), e(i));
                 self.asm.movaps_mr(context(field!(f), 16 * usize::from(i)), f(i));
             }
-        } else {
-            self.asm.mov_ri(Gpr::Rbp, machine.context + MIDDLE as u64);
         }
         self.asm.ldmxcsr(context(field!(host_mxcsr), 0));
         for register in SAVED.into_iter().rev() {
@@ -338,11 +359,9 @@ impl Emitter<'_> {
                 asm.mov_mr(Width::D, context(field!(mx), 0), Gpr::Rax);
             }
         }
-        asm.alu_ri(Alu::And, Width::D, Gpr::Rax, mask);
         asm.alu_ri(Alu::And, Width::D, Gpr::Rcx, mask);
         match self.items {
             Items::Full(_) => {
-                asm.prefetch_once(Mem::sum(DATASET, Gpr::Rax, 0));
                 asm.alu_rr(Alu::Add, Width::Q, Gpr::Rcx, DATASET);
                 for (i, register) in R.into_iter().enumerate() {
                     asm.alu_rm(Alu::Xor, Width::Q, register, Mem::at(Gpr::Rcx, 8 * i as i32));
@@ -360,6 +379,7 @@ impl Emitter<'_> {
         let slots_bytes = slots as i32 * SLOT_BYTES;
         let index = |slot: usize| context(first_slot + slot as i32 * SLOT_BYTES + INDEX, 0);
         asm.alu_ri(Alu::And, Width::D, Gpr::Rdx, self.params.dataset_mask() as i32);
+        asm.alu_ri(Alu::And, Width::D, Gpr::Rax, self.params.dataset_mask() as i32);
         let mut known = [Gpr::Rcx, Gpr::Rdx, Gpr::Rax];
         if slots == 2 {
             known[1] = Gpr::Rax;

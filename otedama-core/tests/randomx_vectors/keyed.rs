@@ -22,6 +22,8 @@ use otedama_core::primitive::blake2b;
 use otedama_core::topology::NodeId;
 use serde_json::Value;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::compiled;
 use super::{array, bytes, cases, check_ends, number, pairs, params, text, unhex, word, words};
 
 /// After how long no further hash is started, unless all are asked for.
@@ -37,7 +39,7 @@ fn everything_that_needs_a_cache_matches() {
     }
     let kinds = ["cache", "dataset_item", "hash", "hash_trace", "variant_hash", "batch"];
     let cases = kinds.map(cases).concat();
-    let mut known: Vec<(&Params, Vec<u8>, &Value)> = Vec::new();
+    let mut known: Vec<(&'static Params, Vec<u8>, &Value)> = Vec::new();
     for case in &cases {
         let algo = case.get("algo").and_then(Value::as_str).unwrap_or("rx/0");
         match Params::named(algo) {
@@ -54,6 +56,8 @@ fn everything_that_needs_a_cache_matches() {
     keys.dedup_by_key(|(argon, key)| (argon.salt, key.clone()));
 
     let mut hashes = Budget::new();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    let mut on_compiled = 0;
     for (argon, key) in keys {
         let of_key = known.iter().filter(|(params, k, _)| params.argon.salt == argon.salt && *k == key);
         let of_key: Vec<_> = of_key.collect();
@@ -67,6 +71,17 @@ fn everything_that_needs_a_cache_matches() {
         let memory = dataset::cache(of_key[0].0, &key);
         let filled = started.elapsed();
         let programs = superscalar::Program::of_key(of_key[0].0, &key);
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        {
+            let published = published(&of_key);
+            compiled::check_light(&memory, &programs, &published);
+            // One whole dataset will do: the key of the reference's own tests.
+            if hashes.all && key == b"test key 000" && argon.salt == params("rx/0").argon.salt {
+                compiled::check_full(&memory, &programs, &published);
+                println!("{} hashes ran on a whole dataset", published.len());
+            }
+            on_compiled += published.len();
+        }
         let (mut ran, started) = (0, Instant::now());
         for (params, _, case) in of_key {
             let light = Light::new(params, &memory, &programs);
@@ -102,6 +117,38 @@ fn everything_that_needs_a_cache_matches() {
         println!("cache filled in {filled:.1?}, then {ran} hashes, each in {per_hash:.0?}");
     }
     println!("hashes: {} of {} cases ran", hashes.ran, hashes.ran + hashes.skipped);
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        println!("hashes on compiled machines, from caches: {on_compiled}");
+        assert!(on_compiled > 0);
+        if !hashes.all {
+            println!("SKIPPED: hashes on a whole dataset of 2 GiB: OTEDAMA_LONG_TESTS=1 runs them");
+        }
+    }
+}
+
+/// The hashes among the cases of a key, those of the same variant side by side.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn published(of_key: &[&(&'static Params, Vec<u8>, &Value)]) -> Vec<compiled::Published> {
+    let mut published = Vec::new();
+    for (params, _, case) in of_key {
+        let mut push = |input, hash: Vec<u8>| {
+            let hash = hash.try_into().expect("32 bytes");
+            published.push(compiled::Published { params, input, hash });
+        };
+        match text(case, "kind") {
+            "hash" | "hash_trace" | "variant_hash" => push(bytes(case, "input"), bytes(case, "hash")),
+            "batch" => {
+                let [inputs, hashes] = ["inputs", "hashes"].map(|name| case[name].as_array().unwrap());
+                for (input, hash) in inputs.iter().zip(hashes) {
+                    push(unhex(input.as_str().unwrap()), unhex(hash.as_str().unwrap()));
+                }
+            }
+            _ => {}
+        }
+    }
+    published.sort_by_key(|published| published.params.name);
+    published
 }
 
 /// Epochs as a miner gets them: the published items of one key through the store.

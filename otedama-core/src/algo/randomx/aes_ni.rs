@@ -45,16 +45,46 @@ pub fn hash_1r(_token: AesNi, input: &[u8]) -> [u8; 64] {
     unsafe { fingerprint(lines) }
 }
 
+/// [`aes::hash_1r`](super::aes::hash_1r) of `memory` and [`aes::fill_1r`](super::aes::fill_1r) in one pass:
+/// each line is filled once it has been read.
+///
+/// # Panics
+/// If `memory` is not a multiple of 64 bytes.
+pub fn hash_and_fill_1r(_token: AesNi, state: &mut State, memory: &mut [u8]) -> [u8; 64] {
+    let (lines, rest) = memory.as_chunks_mut();
+    assert!(rest.is_empty(), "the AES generators make whole lines of 64 bytes");
+    // SAFETY: the token proves AES.
+    unsafe { fingerprint_and_fill(state, lines) }
+}
+
+/// How far ahead of the pass lines are asked for: it crosses 4 KiB, at which the processor's own
+/// prefetcher stops. Where this was measured, 140 us a pass without, 105 with 128 lines, 125 with 16 to 64.
+const LINES_AHEAD: usize = 128;
+
+#[target_feature(enable = "aes")]
+fn fingerprint_and_fill(state: &mut State, lines: &mut [[u8; 64]]) -> [u8; 64] {
+    let mut columns = HASH_1R_STATE.map(vector);
+    let mut filler = state.map(vector);
+    let keys = GENERATOR_1R_KEYS.map(vector);
+    let range = lines.as_ptr_range();
+    for line in lines {
+        let ahead = (&raw const *line).wrapping_add(LINES_AHEAD).min(range.end);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        hash_round(&mut columns, load(line));
+        fill_round(&mut filler, keys);
+        *line = bytes(filler);
+    }
+    *state = super::aes::state_from_bytes(&bytes(filler));
+    finish(columns)
+}
+
 #[target_feature(enable = "aes")]
 fn fill<const ROUNDS: usize>(state: &mut State, keys: [State; ROUNDS], out: &mut [[u8; 64]]) {
     let keys = keys.map(|keys| keys.map(vector));
     let mut columns = state.map(vector);
     for line in out {
         for keys in &keys {
-            columns[0] = _mm_aesdec_si128(columns[0], keys[0]);
-            columns[1] = _mm_aesenc_si128(columns[1], keys[1]);
-            columns[2] = _mm_aesdec_si128(columns[2], keys[2]);
-            columns[3] = _mm_aesenc_si128(columns[3], keys[3]);
+            fill_round(&mut columns, *keys);
         }
         *line = bytes(columns);
     }
@@ -68,10 +98,25 @@ fn fingerprint(lines: &[[u8; 64]]) -> [u8; 64] {
         let keys = load(line);
         hash_round(&mut columns, keys);
     }
+    finish(columns)
+}
+
+#[inline]
+#[target_feature(enable = "aes")]
+fn finish(mut columns: [__m128i; 4]) -> [u8; 64] {
     for key in HASH_1R_EXTRA_KEYS {
         hash_round(&mut columns, [vector(key); 4]);
     }
     bytes(columns)
+}
+
+#[inline]
+#[target_feature(enable = "aes")]
+fn fill_round(columns: &mut [__m128i; 4], keys: [__m128i; 4]) {
+    columns[0] = _mm_aesdec_si128(columns[0], keys[0]);
+    columns[1] = _mm_aesenc_si128(columns[1], keys[1]);
+    columns[2] = _mm_aesdec_si128(columns[2], keys[2]);
+    columns[3] = _mm_aesenc_si128(columns[3], keys[3]);
 }
 
 #[inline]
@@ -128,6 +173,10 @@ mod tests {
             aes::fill_1r(&mut theirs, &mut expected);
             assert_eq!((&out, ours), (&expected, theirs));
             assert_eq!(hash_1r(token, &out), aes::hash_1r(&out));
+            let hash = hash_and_fill_1r(token, &mut ours, &mut out);
+            assert_eq!(hash, aes::hash_1r(&expected));
+            aes::fill_1r(&mut theirs, &mut expected);
+            assert_eq!((&out, ours), (&expected, theirs));
             fill_4r(token, &RX_0, &mut ours, &mut []);
             assert_eq!(ours, theirs);
         }
