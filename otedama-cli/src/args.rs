@@ -249,12 +249,13 @@ pub(crate) struct HashArgs {
 #[command(
     after_help = "Prints each {nonce, version, digest} found; the digest is in the order the function outputs it.
 
+Example: a share of difficulty 100 for a Monero blob.
+  otedama-cli scan randomx --key 74657374206b657920303031 --difficulty 100 --first \\
+    0b0b98bea7e805e0010a2126d287a2a0cc833d312cb786385a7c2f9de69d25537f584a9bc9977b00000000666fd8753bf61a8631f12984e3fd44f4014eca629276817b56f32e9b68bd82f416
 Example: find the nonce of Bitcoin's genesis block.
   otedama-cli scan sha256d --difficulty 1 --first --start 2080000000 \\
     0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617fc81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d00000000
-Example: a share of difficulty 100 for a Monero blob.
-  otedama-cli scan randomx --key 74657374206b657920303031 --difficulty 100 --first \\
-    0b0b98bea7e805e0010a2126d287a2a0cc833d312cb786385a7c2f9de69d25537f584a9bc9977b00000000666fd8753bf61a8631f12984e3fd44f4014eca629276817b56f32e9b68bd82f416"
+"
 )]
 pub(crate) struct ScanArgs {
     /// sha256d, scrypt, randomx or randomx-v2

@@ -64,6 +64,12 @@ impl Machine {
                 eprintln!("{error}; going on with {}, many times slower", kernel.name());
             }
         }
+        if let (false, Some(KernelError::Code { .. })) = (self.setup.compile, kernel.obstacle(&self.setup)) {
+            return Err(usage(format!(
+                "kernel {} compiles programs, which --no-jit forbids: leave one of the two out",
+                kernel.name()
+            )));
+        }
         if let Some(isa) = kernel.needs().filter(|&isa| !self.setup.cpu.has(isa)) {
             let usable: Vec<_> =
                 kernels(algorithm).filter(|k| k.runs_on(&self.setup.cpu)).map(Kernel::name).collect();

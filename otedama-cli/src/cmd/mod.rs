@@ -19,8 +19,8 @@ fn no_kernel(what: &str, algorithm: Algorithm) -> Failure {
     let known: Vec<_> =
         Algorithm::ALL.into_iter().filter(|&a| kernels(a).next().is_some()).map(Algorithm::name).collect();
     failure::usage(format!(
-        "cannot {what} {algorithm}: this version has no kernel for it, expected {}",
-        known.join(" or ")
+        "cannot {what} {algorithm}: this version has no kernel for it, expected one of {}",
+        known.join(", ")
     ))
 }
 

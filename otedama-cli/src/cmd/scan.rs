@@ -169,11 +169,8 @@ fn print_find(share: &Share, job: &Job, args: &ScanArgs) -> Outcome {
     if args.json {
         show::print_json(&json!({ "nonce": share.nonce(), "version": version, "digest": digest }))?;
     } else {
-        show::print_line(&format!(
-            "nonce {}  version {:#010x}  digest {digest}",
-            share.nonce(),
-            version.unwrap_or(0)
-        ))?;
+        let version = version.map_or(String::new(), |version| format!("  version {version:#010x}"));
+        show::print_line(&format!("nonce {}{version}  digest {digest}", share.nonce()))?;
     }
     Ok(())
 }

@@ -12,14 +12,16 @@ use crate::algo::randomx::interpret::Machine;
 use crate::algo::randomx::superscalar::Program;
 use crate::algo::randomx::{self, Params};
 use crate::algorithm::Algorithm;
-use crate::epoch::{Epoch, EpochKey, EpochSeed};
+use crate::epoch::{Depth, Epoch, EpochKey, EpochSeed};
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, SearchSpace, Work};
 use crate::mem::PageKind;
 use crate::topology::NodeId;
 
-/// The most machines on a thread.
-const MOST: usize = 8;
+/// How many inputs machines are given at a time with a dataset, rounded down to whole rounds of machines.
+/// Within a batch the pass that fingerprints a scratchpad fills it for the next input as well; a batch takes
+/// some 20 ms, and that is how late a scan stops.
+const BATCH: usize = 8;
 
 /// Which machines a kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub(super) fn scanner(
         max_versions: 1,
         memory: machines.memory(),
     };
-    let blobs = vec![Vec::new(); machines.count()];
+    let blobs = vec![Vec::new(); machines.batch(Depth::Full)];
     Ok(Box::new(RandomXScanner { info, machines, node: setup.node, loaded: None, blobs }))
 }
 
@@ -82,8 +84,17 @@ fn params(algorithm: Algorithm) -> Result<&'static Params, KernelError> {
 
 /// A thread's machines, of one kind.
 trait Machines: Send {
-    /// How many inputs they take at a time.
+    /// How many there are.
     fn count(&self) -> usize;
+
+    /// How many inputs to give them at a time: with the cache alone a hash takes so long that no more is
+    /// begun than there are machines.
+    fn batch(&self, depth: Depth) -> usize {
+        match depth {
+            Depth::Light => self.count(),
+            Depth::Full => (BATCH / self.count()).max(1) * self.count(),
+        }
+    }
 
     /// The memory of all scratchpads, where its kind is known.
     fn memory(&self) -> Option<(usize, PageKind)>;
@@ -91,7 +102,7 @@ trait Machines: Send {
     /// Prepares what an epoch's key asks for, unless the last one was the same.
     fn prepare(&mut self, epoch: &Epoch) -> Result<(), String>;
 
-    /// Hashes at most [`Machines::count`] inputs with the epoch prepared for.
+    /// Hashes inputs with the epoch prepared for.
     fn hash(&mut self, epoch: &Epoch, node: NodeId, inputs: &[&[u8]], hashes: &mut [[u8; 32]]);
 }
 
@@ -100,7 +111,7 @@ struct RandomXScanner {
     machines: Box<dyn Machines>,
     node: NodeId,
     loaded: Option<(Arc<Job>, Arc<Epoch>)>,
-    /// The job's blob once for each machine, to write nonces into.
+    /// The job's blob once for each input of a batch, to write nonces into.
     blobs: Vec<Vec<u8>>,
 }
 
@@ -144,15 +155,15 @@ impl Scanner for RandomXScanner {
             if stop.is_raised() {
                 return Ok(Scanned { tried: done, end: ScanEnd::Stopped });
             }
-            let batch = (self.blobs.len() as u64).min(count - done) as usize;
+            let batch = (self.machines.batch(epoch.depth()) as u64).min(count - done) as usize;
             for (nonce, blob) in (first + done..).zip(&mut self.blobs[..batch]) {
                 blob[slot.offset..][..slot.width].copy_from_slice(&nonce.to_le_bytes()[..slot.width]);
             }
-            let mut inputs: [&[u8]; MOST] = [&[]; MOST];
+            let mut inputs: [&[u8]; BATCH] = [&[]; BATCH];
             for (input, blob) in inputs.iter_mut().zip(&self.blobs) {
                 *input = blob;
             }
-            let mut hashes = [[0; 32]; MOST];
+            let mut hashes = [[0; 32]; BATCH];
             self.machines.hash(epoch, self.node, &inputs[..batch], &mut hashes[..batch]);
             for (nonce, hash) in (first + done..).zip(&hashes[..batch]) {
                 if Digest::plain(*hash).meets(job.algorithm(), job.target())
@@ -195,14 +206,13 @@ impl Hasher for RandomXHasher {
             return Err(HashError::WrongEpoch { algorithm: self.algorithm, found: Box::new(*epoch.key()) });
         }
         self.machines.prepare(epoch).map_err(HashError::Device)?;
-        let count = self.machines.count();
-        for (attempts, digests) in attempts.chunks(count).zip(digests.chunks_mut(count)) {
-            let mut inputs: [&[u8]; MOST] = [&[]; MOST];
+        for (attempts, digests) in attempts.chunks(BATCH).zip(digests.chunks_mut(BATCH)) {
+            let mut inputs: [&[u8]; BATCH] = [&[]; BATCH];
             for (input, attempt) in inputs.iter_mut().zip(attempts) {
                 // Checked above: every attempt is bytes.
                 *input = attempt.bytes().unwrap_or_default();
             }
-            let mut hashes = [[0; 32]; MOST];
+            let mut hashes = [[0; 32]; BATCH];
             let hashes = &mut hashes[..attempts.len()];
             self.machines.hash(epoch, self.node, &inputs[..attempts.len()], hashes);
             for (digest, hash) in digests.iter_mut().zip(hashes) {
@@ -390,7 +400,7 @@ mod compiled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::epoch::{Cancelled, Chunks, Depth, EpochBuilder, EpochStore, Progress, StoreConfig};
+    use crate::epoch::{Cancelled, Chunks, EpochBuilder, EpochStore, Progress, StoreConfig};
     use crate::job::{JobId, NonceRange, VersionRange};
     use crate::scan::{KernelError, kernel, kernels, prover};
     use crate::target::Target;
