@@ -11,7 +11,7 @@ export FUZZ_SECONDS
 
 cli := target/release/otedama-cli
 
-.PHONY: help build bench install test lint fuzz sanitize criterion clean
+.PHONY: help build bench install test test-long lint fuzz sanitize criterion clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ install: build ## install into PREFIX (below DESTDIR, if set), with the short na
 
 test: ## install what the tests need, then run all of them
 	.ci/test
+
+test-long: ## the tests that take minutes and gigabytes: every published hash, whole datasets
+	OTEDAMA_LONG_TESTS=1 $(CARGO) test --locked --release -p otedama-core \
+		--test randomx_vectors --test randomx_kernels -- --show-output
 
 lint: ## formatting, clippy, rustdoc, the shape of the workspace
 	.ci/test lint

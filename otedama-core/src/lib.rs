@@ -112,3 +112,8 @@ pub use hash256::{Digest, Hash256};
 pub use job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange, Work};
 pub use target::{CompactBits, Difficulty, HashRate, Target};
 pub use verify::{Share, Verifier};
+
+/// The examples of the README, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -43,7 +43,7 @@ fn present(algorithm: Algorithm) -> impl Iterator<Item = &'static Kernel> {
     kernels(algorithm).filter(move |kernel| match kernel.obstacle(&setup) {
         None => true,
         Some(error) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED {}: {error}", kernel.name());
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {}: {error}", kernel.name());
             false
         }
     })
@@ -190,7 +190,7 @@ fn mining_starts_light_and_moves_over_to_the_dataset_without_losing_an_attempt()
 fn long_tests(name: &str) -> bool {
     let asked = std::env::var_os("OTEDAMA_LONG_TESTS").is_some_and(|value| value == "1");
     if !asked {
-        let _ = writeln!(std::io::stderr(), "SKIPPED {name}: set OTEDAMA_LONG_TESTS=1");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: set OTEDAMA_LONG_TESTS=1");
     }
     asked
 }
