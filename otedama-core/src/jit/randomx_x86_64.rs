@@ -38,7 +38,9 @@ use super::asm::{Alu, Asm, Fixup, Gpr, Label, Mem, Packed, SLACK, Width, Xmm};
 use super::context::{Context, MIDDLE, context, field, slots};
 use super::superscalar_x86_64::{INDEX, SLOT_BYTES};
 use crate::algo::randomx::config::{Params, Revision};
-use crate::algo::randomx::program::{Address, Configuration, Decoder, FloatGroup, IntegerOp, Op, Source};
+use crate::algo::randomx::program::{
+    Address, Configuration, Decoder, FloatGroup, IntegerOp, Op, Opcode, Source, Word,
+};
 
 /// What the code of one machine is about.
 pub(super) struct MachineSpec<'a> {
@@ -84,18 +86,32 @@ const E_KEEP: Xmm = Xmm(13);
 const E_BITS: Xmm = Xmm(14);
 const SCALE_BITS: Xmm = Xmm(15);
 
+/// By cases instead of by table: so the optimizer knows that all of these need the same prefix.
+#[inline(always)]
 fn int(register: u8) -> Gpr {
-    R[usize::from(register & 7)]
+    match register & 7 {
+        0 => Gpr::R8,
+        1 => Gpr::R9,
+        2 => Gpr::R10,
+        3 => Gpr::R11,
+        4 => Gpr::R12,
+        5 => Gpr::R13,
+        6 => Gpr::R14,
+        _ => Gpr::R15,
+    }
 }
 
+#[inline(always)]
 fn f(register: u8) -> Xmm {
     Xmm(register & 3)
 }
 
+#[inline(always)]
 fn e(register: u8) -> Xmm {
     Xmm(4 + (register & 3))
 }
 
+#[inline(always)]
 fn a(register: u8) -> Xmm {
     Xmm(8 + (register & 3))
 }
@@ -131,7 +147,7 @@ impl Compiler {
             let mut decoder = Decoder::new(params);
             for word in machine.code {
                 self.places.push(emitter.asm.here());
-                emitter.instruction(&decoder.next(*word).op, &self.places);
+                emitter.next_instruction(&mut decoder, Word(*word), &self.places);
             }
             emitter.end_iteration(machine);
         }
@@ -414,6 +430,24 @@ impl Emitter<'_> {
         asm.mov_mr(Width::D, context(field!(next_slot), 0), Gpr::Rax);
     }
 
+    /// Decodes and compiles an instruction. Each opcode has its own copy of both, of which the optimizer
+    /// leaves only what concerns it: one jump that cannot be predicted instead of one for each decision.
+    fn next_instruction(&mut self, decoder: &mut Decoder<'_>, word: Word, places: &[Label]) {
+        macro_rules! copies {
+            ($($opcode:ident)*) => {
+                match decoder.opcode(word) {
+                    $(Opcode::$opcode => {
+                        self.instruction(&decoder.next_of(Opcode::$opcode, word).op, places);
+                    })*
+                }
+            };
+        }
+        copies! {
+            IaddRs IaddM IsubR IsubM ImulR ImulM ImulhR ImulhM IsmulhR IsmulhM ImulRcp InegR IxorR IxorM IrorR
+            IrolR IswapR FswapR FaddR FaddM FsubR FsubM FscalR FmulR FdivM FsqrtR Cbranch Cfround Istore
+        }
+    }
+
     /// Specification 5.
     #[inline(always)]
     fn instruction(&mut self, op: &Op, places: &[Label]) {
@@ -463,6 +497,7 @@ impl Emitter<'_> {
         }
     }
 
+    #[inline(always)]
     fn integer(&mut self, op: IntegerOp, dst: Gpr, src: Source) {
         let alu = match op {
             IntegerOp::Add => Alu::Add,
@@ -490,6 +525,7 @@ impl Emitter<'_> {
         }
     }
 
+    #[inline(always)]
     fn multiply(&mut self, dst: Gpr, src: Source) {
         match src {
             Source::Register(src) => self.asm.imul_rr(dst, int(src)),
@@ -507,6 +543,7 @@ impl Emitter<'_> {
         }
     }
 
+    #[inline(always)]
     fn multiply_high(&mut self, op: IntegerOp, dst: Gpr, src: Source) {
         let signed = op == IntegerOp::MultiplyHighSigned;
         let register = match src {
@@ -535,6 +572,7 @@ impl Emitter<'_> {
         self.asm.mov_rr(Width::Q, dst, Gpr::Rdx);
     }
 
+    #[inline(always)]
     fn rotate(&mut self, op: IntegerOp, dst: Gpr, src: Source) {
         let left = op == IntegerOp::RotateLeft;
         match src {
@@ -555,6 +593,7 @@ impl Emitter<'_> {
         }
     }
 
+    #[inline(always)]
     fn branch(&mut self, dst: Gpr, addend: u64, mask: u64, target: Label) {
         match short(addend) {
             Some(addend) => self.asm.alu_ri(Alu::Add, Width::Q, dst, addend),
@@ -574,6 +613,7 @@ impl Emitter<'_> {
     }
 
     /// The two bits are turned to bits 2 and 3 instead of 0 and 1: an offset into the table.
+    #[inline(always)]
     fn round(&mut self, src: Gpr, rotation: u8, condition: u64) {
         let asm = &mut self.asm;
         asm.mov_rr(Width::Q, Gpr::Rax, src);
@@ -591,12 +631,14 @@ impl Emitter<'_> {
     }
 
     /// Two integers of the scratchpad as numbers.
+    #[inline(always)]
     fn load_f(&mut self, address: Address) {
         let mem = self.resolve(address, Gpr::Rax);
         self.asm.cvtdq2pd(FROM_MEMORY, mem);
     }
 
     /// A word of the scratchpad. The mask keeps it inside; it may take a register to say where it is.
+    #[inline(always)]
     fn resolve(&mut self, address: Address, register: Gpr) -> Mem {
         match address.base {
             Some(base) => {
@@ -610,6 +652,7 @@ impl Emitter<'_> {
 }
 
 /// A number that 32 bits stand for when their sign is extended.
+#[inline(always)]
 fn short(value: u64) -> Option<i32> {
     let short = value as i32;
     (i64::from(short) as u64 == value).then_some(short)

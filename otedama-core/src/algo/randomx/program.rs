@@ -398,7 +398,20 @@ impl Decoder<'_> {
     /// Decodes the next instruction.
     pub fn next(&mut self, bytes: [u8; 8]) -> Instruction {
         let word = Word(bytes);
-        let op = self.op(word);
+        self.next_of(self.opcode(word), word)
+    }
+
+    /// What the variant takes the opcode of a word for.
+    #[inline(always)]
+    pub fn opcode(&self, word: Word) -> Opcode {
+        self.params.opcodes[usize::from(word.opcode())]
+    }
+
+    /// Decodes the next instruction, whose [`Decoder::opcode`] is known: where it is a constant, all but
+    /// its own case disappears.
+    #[inline(always)]
+    pub fn next_of(&mut self, opcode: Opcode, word: Word) -> Instruction {
+        let op = self.op(opcode, word);
         self.index += 1;
         // Specification 5.4.2, what counts as a change.
         let mut changes = |register: IntRegister| self.after_change[usize::from(register)] = self.index;
@@ -428,14 +441,15 @@ impl Decoder<'_> {
         Instruction { op, word }
     }
 
-    fn op(&self, word: Word) -> Op {
+    #[inline(always)]
+    fn op(&self, opcode: Opcode, word: Word) -> Op {
         let (dst, src) = (word.dst(), word.src());
         let (float_dst, float_src) = (dst & 3, src & 3);
         let register_or_immediate =
             if src == dst { Source::Immediate(word.immediate()) } else { Source::Register(src) };
         let memory = Source::Memory(self.integer_operand(word));
         let integer = |op, src| Op::Integer { op, dst, src };
-        match self.params.opcodes[usize::from(word.opcode())] {
+        match opcode {
             Opcode::IaddRs => {
                 let displacement = if dst == 5 { word.immediate() } else { 0 };
                 Op::AddShifted { dst, src, shift: word.mod_shift(), displacement }
@@ -492,6 +506,7 @@ impl Decoder<'_> {
     }
 
     /// The memory operand of an integer instruction: anywhere, at the immediate, if `src` is `dst`.
+    #[inline(always)]
     fn integer_operand(&self, word: Word) -> Address {
         if word.src() == word.dst() {
             self.address(word, None, Level::L3)
@@ -501,17 +516,20 @@ impl Decoder<'_> {
     }
 
     /// A word in L1 or L2 (specification, table 5.1.4).
+    #[inline(always)]
     fn near(&self, word: Word, base: IntRegister) -> Address {
         let level = if word.mod_mem() == 0 { Level::L2 } else { Level::L1 };
         self.address(word, Some(base), level)
     }
 
+    #[inline(always)]
     fn address(&self, word: Word, base: Option<IntRegister>, level: Level) -> Address {
         Address { base, offset: word.immediate(), level, mask: self.params.word_mask(level) }
     }
 
     /// Specification 5.4.2. The bit added and the bit cleared below it make sure that a branch that was
     /// taken is not taken again and again.
+    #[inline(always)]
     fn branch(&self, word: Word) -> Op {
         let bit = u32::from(word.mod_cond()) + self.params.jump_offset;
         let mut addend = word.immediate() | 1 << bit;
