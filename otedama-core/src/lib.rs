@@ -42,7 +42,7 @@
 //! | [`algorithm`] | each function's name, input, nonce slot, byte order, difficulty one, epoch kind: one table | CPUs, memory, threads |
 //! | [`hash256`], [`target`] | digests, targets, compact bits, difficulties, hash rates; **the one comparison** of a hash with a target ([`Digest::meets`]) | how a hash is computed |
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
-//! | [`simd`] | vectors of 32-bit lanes behind tokens (unsafe) | algorithms |
+//! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). No scanner uses RandomX yet | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |

@@ -1,6 +1,7 @@
-//! AVX-512: sixteen 32-bit lanes. Rotates and three-input logic are single instructions here.
+//! AVX-512: sixteen 32-bit lanes or eight of 64 bits. Rotates and three-input logic are single instructions
+//! here.
 
-use super::{Lanes, Token, Vectorized};
+use super::{Lanes, Lanes64, Token, Vectorized};
 use crate::cpu::{Avx512, Isa};
 use std::arch::x86_64::*;
 
@@ -9,8 +10,14 @@ use std::arch::x86_64::*;
 #[repr(transparent)]
 pub struct U32x16(__m512i);
 
+/// Eight 64-bit lanes in one zmm register.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct U64x8(__m512i);
+
 impl Token for Avx512 {
     type Lanes = U32x16;
+    type Lanes64 = U64x8;
 
     const ISA: Isa = Isa::Avx512;
 
@@ -186,6 +193,128 @@ impl Lanes for U32x16 {
                 U32x16(_mm512_shuffle_i32x4::<0b10_00_10_00>(ab_odd, cd_odd)),   // a1 b1 c1 d1
                 U32x16(_mm512_shuffle_i32x4::<0b11_01_11_01>(ab_even, cd_even)), // a2 b2 c2 d2
                 U32x16(_mm512_shuffle_i32x4::<0b11_01_11_01>(ab_odd, cd_odd)),   // a3 b3 c3 d3
+            ]
+        }
+    }
+}
+
+impl Lanes64 for U64x8 {
+    type Token = Avx512;
+
+    const COUNT: usize = 8;
+
+    #[inline(always)]
+    fn splat(_: Avx512, x: u64) -> Self {
+        // SAFETY: the token proves AVX-512 F.
+        U64x8(unsafe { _mm512_set1_epi64(x as i64) })
+    }
+
+    #[inline(always)]
+    fn from_fn(_: Avx512, f: impl FnMut(usize) -> u64) -> Self {
+        let lanes: [u64; 8] = std::array::from_fn(f);
+        // SAFETY: the token proves AVX-512 F; the pointer is to 64 readable bytes, alignment not needed.
+        U64x8(unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn load(_: Avx512, from: &[u64]) -> Self {
+        assert_eq!(from.len(), 8, "eight lanes need eight numbers");
+        // SAFETY: the token proves AVX-512 F; `from` has 64 readable bytes (asserted above).
+        U64x8(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn load_bytes(_: Avx512, from: &[u8]) -> Self {
+        assert_eq!(from.len(), 64, "eight lanes are 64 bytes");
+        // SAFETY: the token proves AVX-512 F; `from` has 64 readable bytes (asserted above).
+        U64x8(unsafe { _mm512_loadu_si512(from.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn store(self, out: &mut [u64]) {
+        assert_eq!(out.len(), 8, "eight lanes need eight places");
+        // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        assert_eq!(out.len(), 64, "eight lanes are 64 bytes");
+        // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe { _mm512_add_epi64(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul_low(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe { _mm512_mul_epu32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe { _mm512_xor_si512(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn xor3(self, b: Self, c: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F. The table is of `ternary`.
+        U64x8(unsafe { _mm512_ternarylogic_epi64::<0x96>(self.0, b.0, c.0) })
+    }
+
+    #[inline(always)]
+    fn chi(self, b: Self, c: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F. The table is of `ternary`.
+        U64x8(unsafe { _mm512_ternarylogic_epi64::<0xd2>(self.0, b.0, c.0) })
+    }
+
+    #[inline(always)]
+    fn rotate_left<const N: u32>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F. The count is a constant, so this becomes `vprolq`.
+        U64x8(unsafe { _mm512_rolv_epi64(self.0, _mm512_set1_epi64(i64::from(N))) })
+    }
+
+    #[inline(always)]
+    fn rotate_right<const N: u32>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F. The count is a constant, so this becomes `vprorq`.
+        U64x8(unsafe { _mm512_rorv_epi64(self.0, _mm512_set1_epi64(i64::from(N))) })
+    }
+
+    #[inline(always)]
+    fn rotate_fours<const N: u32>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe {
+            match N % 4 {
+                0 => self.0,
+                1 => _mm512_permutex_epi64::<0b00_11_10_01>(self.0),
+                2 => _mm512_permutex_epi64::<0b01_00_11_10>(self.0),
+                _ => _mm512_permutex_epi64::<0b10_01_00_11>(self.0),
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn join_pairs(self, next: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F and BW.
+        U64x8(unsafe { _mm512_alignr_epi8::<8>(next.0, self.0) })
+    }
+
+    #[inline(always)]
+    fn transpose_fours(rows: [Self; 4]) -> [Self; 4] {
+        let [a, b, c, d] = rows.map(|row| row.0);
+        // SAFETY: lane values prove AVX-512 F.
+        unsafe {
+            [
+                U64x8(_mm512_shuffle_i64x2::<0b01_00_01_00>(a, b)), // a0 b0
+                U64x8(_mm512_shuffle_i64x2::<0b11_10_11_10>(a, b)), // a1 b1
+                U64x8(_mm512_shuffle_i64x2::<0b01_00_01_00>(c, d)),
+                U64x8(_mm512_shuffle_i64x2::<0b11_10_11_10>(c, d)),
             ]
         }
     }

@@ -1,4 +1,5 @@
-//! Vectors of 32-bit lanes: thin names for the instructions the kernels need, safe behind tokens.
+//! Vectors of 32-bit and 64-bit lanes: thin names for the instructions the kernels need, safe behind
+//! tokens.
 //!
 //! A lane value can only be made from the token of its instruction set ([`crate::cpu`]), so holding
 //! one proves that its instructions may run and every operation on it is a safe function. The
@@ -7,10 +8,10 @@
 //! set does carry it, and everything between must be `inline(always)` too. A body that is not
 //! inlined still computes the right answer, slowly.
 //!
-//! | type | instruction set | lanes |
+//! | instruction set | [`Lanes`], 32 bits | [`Lanes64`] |
 //! | --- | --- | --- |
-//! | [`avx2::U32x8`] | AVX2 | 8 |
-//! | [`avx512::U32x16`] | AVX-512 | 16 |
+//! | AVX2 | 8: [`avx2::U32x8`] | 4: [`avx2::U64x4`] |
+//! | AVX-512 | 16: [`avx512::U32x16`] | 8: [`avx512::U64x8`] |
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -23,6 +24,10 @@ use crate::cpu::Isa;
 pub trait Token: Copy + Send + Sync + 'static {
     /// The vector of 32-bit lanes that this instruction set works on.
     type Lanes: Lanes<Token = Self>;
+
+    /// The vector of 64-bit lanes that this instruction set works on. A [`Vectorized`] body reaches it
+    /// as `<L::Token as Token>::Lanes64`.
+    type Lanes64: Lanes64<Token = Self>;
 
     /// The instruction set that this token proves.
     const ISA: Isa;
@@ -131,3 +136,102 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     #[must_use]
     fn transpose_quads(rows: [Self; 4]) -> [Self; 4];
 }
+
+/// A vector of [`Self::COUNT`] unsigned 64-bit lanes. Arithmetic wraps. Lane 0 is the lowest in memory.
+pub trait Lanes64: Copy + Send + Sync + 'static {
+    /// Proof that the instructions may run; a value of this type cannot be made without one.
+    type Token: Token<Lanes64 = Self>;
+
+    /// How many lanes a vector has: a multiple of four.
+    const COUNT: usize;
+
+    /// `x` in every lane.
+    fn splat(token: Self::Token, x: u64) -> Self;
+
+    /// Lane `i` is `f(i)`. For preparation, not for inner loops.
+    fn from_fn(token: Self::Token, f: impl FnMut(usize) -> u64) -> Self;
+
+    /// Copies lanes in; `from` must have [`Self::COUNT`] elements.
+    ///
+    /// # Panics
+    /// If it has another length.
+    fn load(token: Self::Token, from: &[u64]) -> Self;
+
+    /// Copies lanes in from `8 * COUNT` bytes at any address, each lane in the machine's byte order.
+    ///
+    /// # Panics
+    /// If `from` has another length.
+    fn load_bytes(token: Self::Token, from: &[u8]) -> Self;
+
+    /// Copies the lanes out; `out` must have [`Self::COUNT`] elements.
+    ///
+    /// # Panics
+    /// If it has another length.
+    fn store(self, out: &mut [u64]);
+
+    /// Copies the lanes out to `8 * COUNT` bytes at any address, each lane in the machine's byte order.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    fn store_bytes(self, out: &mut [u8]);
+
+    /// Lane-wise `self + other` modulo 2^64.
+    #[must_use]
+    fn add(self, other: Self) -> Self;
+
+    /// Lane-wise product of the low halves: all 64 bits of it.
+    #[must_use]
+    fn mul_low(self, other: Self) -> Self;
+
+    /// Lane-wise exclusive or.
+    #[must_use]
+    fn xor(self, other: Self) -> Self;
+
+    /// Exclusive or of three vectors.
+    #[must_use]
+    fn xor3(self, b: Self, c: Self) -> Self;
+
+    /// Keccak's only step that is not linear, lane-wise: `self ^ (!b & c)`.
+    #[must_use]
+    fn chi(self, b: Self, c: Self) -> Self;
+
+    /// Rotates every lane left by `N` bits, `N` < 64.
+    #[must_use]
+    fn rotate_left<const N: u32>(self) -> Self;
+
+    /// Rotates every lane right by `N` bits, `N` < 64.
+    #[must_use]
+    fn rotate_right<const N: u32>(self) -> Self;
+
+    /// Rotates each group of four lanes: lane `4g + i` of the answer is lane `4g + (i + N) % 4`.
+    #[must_use]
+    fn rotate_fours<const N: u32>(self) -> Self;
+
+    /// Joins two vectors pair by pair: lanes `2p` and `2p + 1` of the answer are lane `2p + 1` of `self`
+    /// and lane `2p` of `next`.
+    #[must_use]
+    fn join_pairs(self, next: Self) -> Self;
+
+    /// Four vectors seen as a matrix of cells of four lanes, transposed within each block of
+    /// `COUNT / 4` by `COUNT / 4` cells: AVX-512 does so for the two 2-by-2 blocks `[0, 1]` and `[2, 3]`,
+    /// and AVX2, where a vector is a cell, changes nothing. Its own inverse.
+    #[must_use]
+    fn transpose_fours(rows: [Self; 4]) -> [Self; 4];
+}
+
+/// Asks for the cache line at an address that will be read soon. Any address will do: one that cannot be
+/// read costs time only. Nothing happens on processors other than x86.
+#[inline(always)]
+pub fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint that touches no memory the program can see and never faults; SSE, which
+    // has it, belongs to the architecture.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
