@@ -1,7 +1,6 @@
 //! Ethash and Etchash against published vectors: epoch mathematics, and the oracle and every kernel with
 //! light caches of real epochs.
 
-use otedama_core::Algorithm;
 use otedama_core::algo::ethash::{
     Attempt, Dataset, ETCHASH, ETHASH, Full, KAWPOW, Kernel, LAST_EPOCH, LanesKernel, Light, Outcome, Params,
     Portable, SeedFinder, build_cache, final_hash, fnv, hash,
@@ -111,13 +110,7 @@ fn ecip_1099_epochs_match() {
         let params: &'static Params = if activation == 11_700_000 {
             &ETCHASH
         } else {
-            Box::leak(Box::new(Params {
-                algorithm: Algorithm::Etchash,
-                epoch_blocks: 60_000,
-                seed_steps: 2,
-                parents: 256,
-                before: Some((&ETHASH, activation)),
-            }))
+            Box::leak(Box::new(Params { before: Some((&ETHASH, activation)), ..ETCHASH }))
         };
         let epoch = params.epoch_at(number(&case, "block")).unwrap();
         assert_eq!(u64::from(epoch.number()), number(&case, "epoch"), "{}", case["id"]);

@@ -5,13 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+mod ethash;
 mod randomx;
 
 use std::sync::Arc;
 
+pub use ethash::EthashBuilder;
 pub use randomx::{ItemsBy, RandomXBuilder};
 
-use crate::algo::randomx::Params;
+use crate::algo;
 use crate::algorithm::Algorithm;
 use crate::cpu::Cpu;
 use crate::epoch::EpochBuilder;
@@ -21,10 +23,13 @@ use crate::epoch::EpochBuilder;
 pub fn builder(algorithm: Algorithm, cpu: &Cpu) -> Option<Arc<dyn EpochBuilder>> {
     match algorithm {
         Algorithm::RandomXV1 | Algorithm::RandomXV2 => {
-            let params = Params::of(algorithm)?;
+            let params = algo::randomx::Params::of(algorithm)?;
             Some(Arc::new(RandomXBuilder::new(params, cpu)))
         }
-        Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => None,
+        Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => {
+            let params = algo::ethash::Params::of(algorithm)?;
+            Some(Arc::new(EthashBuilder::new(params, cpu)))
+        }
         Algorithm::Sha256d | Algorithm::Scrypt => None,
     }
 }

@@ -30,8 +30,8 @@ pub use hash::{Attempt, Outcome, final_hash, hash, seal};
 #[cfg(target_arch = "x86_64")]
 pub use lanes::LanesKernel;
 pub use params::{
-    ETCHASH, ETHASH, EpochRangeError, EthashEpoch, ITEM_BYTES, KAWPOW, LAST_EPOCH, PAGE_BYTES, Params,
-    SeedFinder,
+    ETCHASH, ETHASH, EpochRangeError, EthashEpoch, Growth, ITEM_BYTES, KAWPOW, LAST_EPOCH, PAGE_BYTES,
+    Params, SeedFinder,
 };
 pub use portable::Portable;
 
