@@ -5,27 +5,31 @@
 
 #![forbid(unsafe_code)]
 
+mod ethash;
 mod randomx;
 
 use std::sync::Arc;
 
+pub use ethash::EthashBuilder;
 pub use randomx::{ItemsBy, RandomXBuilder};
 
-use crate::algo::randomx::Params;
+use crate::algo;
 use crate::algorithm::Algorithm;
 use crate::cpu::Cpu;
 use crate::epoch::EpochBuilder;
 
-/// What builds the epochs of an algorithm, on a CPU, with dataset items computed in this way where there is a
-/// choice (RandomX); `None` where it has no epochs, or none that this
-/// version can build.
+/// What builds the epochs of an algorithm, on a CPU, with dataset items computed in this way where there is
+/// a choice (RandomX); `None` where it has no epochs.
 pub fn builder(algorithm: Algorithm, cpu: &Cpu, items_by: ItemsBy) -> Option<Arc<dyn EpochBuilder>> {
     match algorithm {
         Algorithm::RandomXV1 | Algorithm::RandomXV2 => {
-            let params = Params::of(algorithm)?;
+            let params = algo::randomx::Params::of(algorithm)?;
             Some(Arc::new(RandomXBuilder::new(params, cpu).with_items(items_by)))
         }
-        Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => None,
+        Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => {
+            let params = algo::ethash::Params::of(algorithm)?;
+            Some(Arc::new(EthashBuilder::new(params, cpu)))
+        }
         Algorithm::Sha256d | Algorithm::Scrypt => None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::algo::randomx::config::{ArgonParams, MAX_KEY_BYTES, RX_0};
 use crate::algo::randomx::superscalar::Program;
-use crate::algo::randomx::{Dataset, Full, Light, dataset};
+use crate::algo::randomx::{Dataset, Full, Light, Params, dataset};
 use crate::algorithm::EpochKind;
 use crate::cpu::Isa;
 use crate::epoch::{
@@ -71,7 +71,7 @@ fn every_epoch_of_a_key_has_its_builder() {
         let builder = builder(algorithm, &Cpu::detect(), ItemsBy::default());
         match algorithm.spec().epoch {
             EpochKind::None => assert!(builder.is_none(), "{algorithm}"),
-            EpochKind::Blocks(_) => {}
+            EpochKind::Blocks(_) => assert!(builder.is_some(), "{algorithm}"),
             EpochKind::Key => {
                 let builder = builder.unwrap();
                 assert_eq!(builder.light_bytes(&key("any")), 256 << 20, "{algorithm}");

@@ -4,5 +4,6 @@
 pub mod aes;
 pub mod argon2d;
 pub mod blake2b;
+pub mod keccak;
 pub mod salsa20;
 pub mod sha256;
