@@ -3,7 +3,7 @@
 use super::program::{
     DAG_WORDS, FNV_OFFSET, Kiss99, L1_WORDS, LANES, LOOPS, Program, REGISTERS, Step, fnv1a,
 };
-use crate::algo::ethash::{Dataset, PAGE_BYTES};
+use crate::algo::ethash::{Dataset, PAGE_BYTES, Page};
 
 /// What a hash works on: word `lane` of register `r` is `self.0[r][lane]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct Mix(pub [[u32; LANES]; REGISTERS]);
 #[repr(C, align(64))]
 pub struct L1Cache([u32; L1_WORDS]);
 
-/// A row of the DAG as little-endian words: two of Ethash's pages.
-pub type Row = [u32; LANES * DAG_WORDS];
+/// A row of the DAG: 256 bytes, little-endian words, two of Ethash's pages.
+pub type Row = [Page; 2];
 
 /// Words of a page.
 const PAGE_WORDS: usize = PAGE_BYTES / 4;
@@ -30,7 +30,9 @@ impl L1Cache {
         assert!(dataset.pages() as usize >= L1_WORDS / PAGE_WORDS, "a dataset of less than 16 KiB");
         let mut cache = Box::new(L1Cache([0; L1_WORDS]));
         for (index, words) in cache.0.chunks_exact_mut(PAGE_WORDS).enumerate() {
-            fill_words(words, &dataset.page(index as u32));
+            for (word, bytes) in words.iter_mut().zip(dataset.page(index as u32).as_chunks().0) {
+                *word = u32::from_le_bytes(*bytes);
+            }
         }
         cache
     }
@@ -44,11 +46,7 @@ impl L1Cache {
 
 /// Row `index`, which is below half the number of pages.
 pub fn row(dataset: &impl Dataset, index: u32) -> Row {
-    let mut row = [0; LANES * DAG_WORDS];
-    for (words, page) in row.chunks_exact_mut(PAGE_WORDS).zip([2 * index, 2 * index + 1]) {
-        fill_words(words, &dataset.page(page));
-    }
-    row
+    [2 * index, 2 * index + 1].map(|page| dataset.page(page))
 }
 
 impl Mix {
@@ -91,9 +89,11 @@ impl Mix {
                 }
             }
         }
+        let (words, _) = row.as_flattened().as_chunks();
         for (word, &(dst, merge)) in program.dag.iter().enumerate() {
             for (lane, old) in registers[usize::from(dst)].iter_mut().enumerate() {
-                *old = merge.apply(*old, row[(lane ^ number) % LANES * DAG_WORDS + word]);
+                let data = u32::from_le_bytes(words[(lane ^ number) % LANES * DAG_WORDS + word]);
+                *old = merge.apply(*old, data);
             }
         }
     }
@@ -119,10 +119,4 @@ pub fn mix_hash(program: &Program, dataset: &impl Dataset, l1: &L1Cache, seed: [
         mix.run(program, l1, &row(dataset, index), number);
     }
     mix.fold()
-}
-
-fn fill_words(words: &mut [u32], bytes: &[u8]) {
-    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u32::from_le_bytes(*bytes);
-    }
 }
