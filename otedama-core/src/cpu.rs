@@ -17,7 +17,7 @@ pub enum Isa {
     ShaNi,
     /// x86 AES rounds (`aesenc`, `aesdec`).
     AesNi,
-    /// x86 AVX2: 256-bit integer vectors.
+    /// x86 AVX2: 256-bit integer vectors; and the bit operations BMI1 and BMI2, which came with it.
     Avx2,
     /// x86 AVX-512 F, BW, DQ and VL: 512-bit integer vectors, rotates, three-input logic.
     Avx512,
@@ -157,11 +157,11 @@ pub struct ShaNi(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AesNi(());
 
-/// Proof that AVX2 may be used. Only [`Cpu`] hands it out.
+/// Proof that AVX2, BMI1 and BMI2 may be used. Only [`Cpu`] hands it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx2(());
 
-/// Proof that AVX-512 F, BW, DQ and VL may be used. Only [`Cpu`] hands it out.
+/// Proof that AVX-512 F, BW, DQ and VL, BMI1 and BMI2 may be used. Only [`Cpu`] hands it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
@@ -180,7 +180,9 @@ fn detect() -> Cpu {
     let sha_ni = is_x86_feature_detected!("sha")
         && is_x86_feature_detected!("sse4.1")
         && is_x86_feature_detected!("ssse3");
-    let avx512 = is_x86_feature_detected!("avx512f")
+    let bmi = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
+    let avx512 = bmi
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
@@ -190,7 +192,7 @@ fn detect() -> Cpu {
         brand,
         sha_ni: sha_ni.then_some(ShaNi(())),
         aes_ni: is_x86_feature_detected!("aes").then_some(AesNi(())),
-        avx2: is_x86_feature_detected!("avx2").then_some(Avx2(())),
+        avx2: (bmi && is_x86_feature_detected!("avx2")).then_some(Avx2(())),
         avx512: avx512.then_some(Avx512(())),
         avx512_bit_counts: bit_counts.then_some(Avx512BitCounts(())),
     }

@@ -49,6 +49,7 @@
 //! | `jit` | programs to machine code, and machines that run them (unsafe; x86-64 Linux) | epochs, jobs |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs | scanners, pools |
+//! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
 //! | [`job`] | a job, its search space (nonce x version), a candidate | kernels |
 //! | [`scan`] | the traits [`scan::Scanner`] and [`scan::Hasher`], and **the one table** of kernels | networks, clocks, logs |
 //! | [`selftest`] | known answers every kernel gives before it may work | which kernel is best |
@@ -80,6 +81,7 @@
 
 pub mod algo;
 pub mod algorithm;
+pub mod builders;
 pub mod cpu;
 pub mod engine;
 pub mod epoch;

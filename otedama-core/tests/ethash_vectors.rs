@@ -1,11 +1,11 @@
 //! Ethash and Etchash against published vectors: epoch mathematics, and the oracle and every kernel with
 //! light caches of real epochs.
 
-use otedama_core::Algorithm;
 use otedama_core::algo::ethash::{
-    Attempt, Dataset, ETCHASH, ETHASH, Full, KAWPOW, LAST_EPOCH, Light, Params, SeedFinder, build_cache,
-    final_hash, fnv, hash,
+    Attempt, Dataset, ETCHASH, ETHASH, Full, KAWPOW, Kernel, LAST_EPOCH, LanesKernel, Light, Outcome, Params,
+    Portable, SeedFinder, build_cache, final_hash, fnv, hash,
 };
+use otedama_core::cpu::{Cpu, Isa};
 use otedama_core::primitive::keccak::{f1600, keccak256, keccak512};
 use serde_json::Value;
 use std::ops::ControlFlow;
@@ -110,13 +110,7 @@ fn ecip_1099_epochs_match() {
         let params: &'static Params = if activation == 11_700_000 {
             &ETCHASH
         } else {
-            Box::leak(Box::new(Params {
-                algorithm: Algorithm::Etchash,
-                epoch_blocks: 60_000,
-                seed_steps: 2,
-                parents: 256,
-                before: Some((&ETHASH, activation)),
-            }))
+            Box::leak(Box::new(Params { before: Some((&ETHASH, activation)), ..ETCHASH }))
         };
         let epoch = params.epoch_at(number(&case, "block")).unwrap();
         assert_eq!(u64::from(epoch.number()), number(&case, "epoch"), "{}", case["id"]);
@@ -229,6 +223,124 @@ fn final_hashes_need_no_dataset() {
     for case in cases("final_hash_only") {
         assert_eq!(final_hash(&attempt(&case), &array(&case, "mix_hash")), array(&case, "final_hash"));
     }
+}
+
+/// Every epoch that the vectors have caches, items or hashes of: the fast kernels build the cache and
+/// check all that is known of it, the oracle checks items and hashes.
+#[test]
+fn real_epochs_match() {
+    let mut epochs: Vec<(u64, u64)> = Vec::new();
+    let known: Vec<Value> =
+        ["light_cache", "dataset_item", "dataset_item_1024", "hash_light", "block_header", "nonce_scan"]
+            .into_iter()
+            .flat_map(cases)
+            .filter(|case| case.get("epoch").is_some_and(|epoch| epoch.is_u64()))
+            .collect();
+    // (epoch, seed steps): some vectors of items leave the steps to the epoch.
+    let name = |case: &Value| {
+        let epoch = number(case, "epoch");
+        (epoch, case.get("seed_iterations").and_then(Value::as_u64).unwrap_or(epoch))
+    };
+    for case in &known {
+        if !epochs.contains(&name(case)) {
+            epochs.push(name(case));
+        }
+    }
+    assert!(epochs.len() > 20);
+    let check = |(number, steps): (u64, u64), kernel: &dyn Kernel| {
+        let params = if steps == number { &ETHASH } else { &ETCHASH };
+        let epoch = params.epoch(number as u32).unwrap();
+        let mut cache = vec![0; epoch.cache_bytes() as usize];
+        assert!(
+            kernel.build_cache(&epoch.seed(), &mut cache, &mut |_| ControlFlow::Continue(())).is_continue()
+        );
+        let light = Light::new(params.parents, &cache, epoch.dataset_bytes());
+        let cases = known.iter().filter(|case| name(case) == (number, steps));
+        for case in cases {
+            check_case(case, &light, &cache, kernel);
+        }
+    };
+    let kernels = kernels();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(&epoch) = epochs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    // The slower kernels on the caches of the first epochs only.
+                    let some = if epoch.0 <= 2 { &kernels[..] } else { &kernels[..1] };
+                    some.iter().for_each(|kernel| check(epoch, &**kernel));
+                }
+            });
+        }
+    });
+}
+
+fn check_case(case: &Value, light: &Light<'_>, cache: &[u8], kernel: &dyn Kernel) {
+    let what = format!("{}: {}", case["id"], kernel.name());
+    let items = |index: u64, count| {
+        let mut items = vec![[0; 64]; count];
+        kernel.items(light, index as u32, &mut items);
+        items.concat()
+    };
+    let hashed = |attempts: &[Attempt]| {
+        let mut outcomes = vec![Outcome::default(); attempts.len()];
+        kernel.hash_light(light, attempts, &mut outcomes);
+        outcomes
+    };
+    match case["kind"].as_str().unwrap() {
+        "light_cache" => {
+            assert_eq!(cache.len() as u64, number(case, "cache_bytes"), "{what}");
+            assert_eq!(keccak256(cache), array(case, "cache_keccak256"), "{what}");
+            assert_eq!(cache[..64], bytes(case, "first_item"), "{what}");
+            assert_eq!(cache[cache.len() - 64..], bytes(case, "last_item"), "{what}");
+        }
+        "dataset_item" => assert_eq!(items(number(case, "index512"), 1), bytes(case, "item"), "{what}"),
+        "dataset_item_1024" => {
+            assert_eq!(items(2 * number(case, "index1024"), 2), bytes(case, "item"), "{what}");
+        }
+        "nonce_scan" => {
+            let start = u64::from_str_radix(case["start_nonce"].as_str().unwrap(), 16).unwrap();
+            let nonces = start..start + number(case, "iterations");
+            let attempts: Vec<_> =
+                nonces.map(|nonce| Attempt { header_hash: array(case, "header_hash"), nonce }).collect();
+            let outcomes = hashed(&attempts);
+            let found: Vec<Value> = attempts
+                .iter()
+                .zip(outcomes)
+                .filter(|(_, outcome)| outcome.final_hash <= array(case, "boundary"))
+                .map(|(attempt, outcome)| {
+                    serde_json::json!({
+                        "nonce": format!("{:016x}", attempt.nonce),
+                        "mix_hash": hex::encode(outcome.mix_hash),
+                        "final_hash": hex::encode(outcome.final_hash),
+                    })
+                })
+                .collect();
+            assert_eq!(&found, list(case, "solutions"), "{what}");
+        }
+        _ => {
+            let expected =
+                Outcome { final_hash: array(case, "final_hash"), mix_hash: array(case, "mix_hash") };
+            assert_eq!(hashed(&[attempt(case)]), [expected], "{what}");
+            assert_eq!(hash(light, &attempt(case)), expected, "{what}: the oracle");
+        }
+    }
+}
+
+/// The kernels there are here, the oracle last.
+fn kernels() -> Vec<Box<dyn Kernel>> {
+    let cpu = Cpu::detect();
+    let mut kernels: Vec<Box<dyn Kernel>> = Vec::new();
+    match cpu.avx512() {
+        Some(token) => kernels.push(Box::new(LanesKernel::avx512(token))),
+        None => println!("SKIPPED: no {} here", Isa::Avx512),
+    }
+    match cpu.avx2() {
+        Some(token) => kernels.push(Box::new(LanesKernel::avx2(token))),
+        None => println!("SKIPPED: no {} here", Isa::Avx2),
+    }
+    kernels.push(Box::new(Portable));
+    kernels
 }
 
 fn cache(len: u64, seed: &[u8; 32]) -> Vec<u8> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::EpochError;
-use crate::mem::{FrozenRegion, NodePolicy, PageSet, Region, Request};
+use crate::mem::{self, FrozenRegion, NodePolicy, PageKind, PageSet, Region, Request};
 use crate::topology::NodeId;
 
 /// Where the memory of an epoch goes. With one node all of them mean the same.
@@ -68,6 +68,9 @@ impl Replicas {
             Region::new(bytes, &Request { pages, policy: policy.clone(), prefault: false })
         };
         let mut regions = layout.iter().map(map).collect::<Result<Vec<_>, _>>()?;
+        // Each region fits by itself; those of ordinary memory must fit together.
+        let ordinary = |region: &&Region| matches!(region.pages(), PageKind::Transparent | PageKind::Plain);
+        mem::afford(regions.iter().filter(ordinary).map(Region::mapped_bytes).sum())?;
         // `layout` is never empty: see `layout` below.
         let (first, rest) = regions.split_first_mut().expect("a layout has at least one copy");
         fill(first)?;

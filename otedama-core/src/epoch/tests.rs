@@ -246,6 +246,41 @@ fn a_part_larger_than_the_budget_is_refused_for_good() {
     assert_eq!(get(&store, &toy, &key, Depth::Full).unwrap_err(), EpochError::NoFull { key });
 }
 
+/// Two copies that each are less than the memory left and together more.
+#[cfg(target_os = "linux")]
+#[test]
+fn copies_that_do_not_fit_together_are_refused_before_any_is_touched() {
+    struct Vast(usize);
+    impl EpochBuilder for Vast {
+        fn light_bytes(&self, _: &EpochKey) -> usize {
+            self.0
+        }
+
+        fn full_bytes(&self, _: &EpochKey) -> Option<usize> {
+            None
+        }
+
+        fn build_light(&self, _: &EpochKey, _: &mut [u8], _: &Progress) -> Result<(), Cancelled> {
+            panic!("there is no memory to build in");
+        }
+
+        fn build_full(&self, _: &EpochKey, _: &[u8], _: &Chunks<'_>, _: &Progress) -> Result<(), Cancelled> {
+            unreachable!("there is no full part")
+        }
+    }
+
+    let MemError::Short { available, .. } = crate::mem::afford(usize::MAX).unwrap_err() else {
+        panic!("the machine says how much there is");
+    };
+    let bytes = (available / 4 * 3) as usize;
+    let builder: Arc<dyn EpochBuilder> = Arc::new(Vast(bytes));
+    let store = store(4 * bytes, &[0, 900]);
+    let error = store.get(&builder, &epoch(5), Depth::Light, &Progress::new()).unwrap_err();
+    let EpochError::Memory(MemError::Short { bytes: wanted, available }) = error else { panic!("{error}") };
+    assert!(wanted >= 2 * bytes && available < wanted as u64, "{wanted} of {available}");
+    assert_eq!(store.held_bytes(), 0);
+}
+
 #[test]
 fn cancelling_the_builder_ends_it_for_all_and_leaves_nothing() {
     let (store, toy) = (store(8 << 20, &[0]), Toy::new());

@@ -74,6 +74,10 @@ pub(super) fn system_pages() -> SystemPages {
     }
 }
 
+pub(super) fn available() -> Option<u64> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +98,6 @@ mod tests {
         assert!(bytes.iter().all(|&byte| byte == 0));
         assert!(Mapping::new(usize::MAX, &Request::default()).is_err());
         assert_eq!(system_pages().page_bytes, PAGE_BYTES);
+        assert_eq!(available(), None);
     }
 }

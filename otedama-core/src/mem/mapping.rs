@@ -24,7 +24,9 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
 use super::numa::{self, Bind};
-use super::{MemError, NodePolicy, Note, PageKind, PageSet, Request, SystemPages, TransparentMode};
+use super::{
+    MemError, NodePolicy, Note, PageKind, PageSet, Request, SystemPages, TransparentMode, available,
+};
 
 /// Memory that is mapped, readable, and writable until [`Mapping::protect`]; unmapped with the value.
 #[derive(Debug)]
@@ -161,6 +163,7 @@ impl Mapping {
     /// Ordinary memory, with huge pages advised where the request and the machine allow them.
     fn ordinary(len: usize, request: &Request, notes: &mut Vec<Note>) -> Result<Mapping, MemError> {
         let refused = |errno| MemError::Map { bytes: len, reason: words(errno) };
+        super::afford(len)?;
         let page = rustix::param::page_size();
         let huge = transparent(len, request.pages, notes);
         let align = huge.unwrap_or(page);
@@ -262,6 +265,11 @@ const SAMPLES: usize = 16;
 /// What the running machine offers.
 pub(super) fn system_pages() -> SystemPages {
     SystemPages::read(Path::new("/sys"), rustix::param::page_size())
+}
+
+/// Bytes of ordinary memory left.
+pub(super) fn available() -> Option<u64> {
+    available::available(Path::new("/"))
 }
 
 /// The size of a transparent huge page, if a region of `len` bytes should ask for them.

@@ -19,6 +19,8 @@ use std::ops::{Deref, DerefMut};
 use crate::topology::NodeId;
 
 #[cfg(target_os = "linux")]
+mod available;
+#[cfg(target_os = "linux")]
 pub mod exec;
 #[cfg(any(test, not(target_os = "linux")))]
 mod heap;
@@ -145,6 +147,16 @@ pub enum MemError {
         /// Bytes wanted.
         bytes: usize,
     },
+    /// There is less memory than the operating system would promise.
+    #[error(
+        "{bytes} bytes of memory are needed and {available} are available: free memory, raise the control group's limit, or set huge pages aside (vm.nr_hugepages)"
+    )]
+    Short {
+        /// Bytes wanted.
+        bytes: usize,
+        /// Bytes there are.
+        available: u64,
+    },
     /// The operating system will not hand out the address range.
     #[error("cannot map {bytes} bytes: {reason}; free memory, or raise the process's memory limit")]
     Map {
@@ -176,7 +188,10 @@ impl MemError {
     pub fn is_retryable(&self) -> bool {
         match self {
             MemError::Empty | MemError::TooLong { .. } => false,
-            MemError::Map { .. } | MemError::Fault { .. } | MemError::Protect { .. } => true,
+            MemError::Short { .. }
+            | MemError::Map { .. }
+            | MemError::Fault { .. }
+            | MemError::Protect { .. } => true,
         }
     }
 }
@@ -184,6 +199,19 @@ impl MemError {
 /// What the running machine offers, for reports. Reads a handful of small files.
 pub fn system_pages() -> SystemPages {
     os::system_pages()
+}
+
+/// Whether so many bytes of ordinary memory, not yet touched, can be touched without the kernel killing a
+/// process or swapping. For a moment: nothing is set aside. A region asks this for itself; ask again for the
+/// sum of several. Pages of a reserved pool are not ordinary memory. Reads a handful of small files.
+///
+/// # Errors
+/// [`MemError::Short`]; never where the operating system does not say.
+pub fn afford(bytes: usize) -> Result<(), MemError> {
+    match os::available() {
+        Some(available) if available < bytes as u64 => Err(MemError::Short { bytes, available }),
+        _ => Ok(()),
+    }
 }
 
 /// Zeroed, page-aligned, writable memory with one owner. Released when dropped.

@@ -47,6 +47,21 @@ fn a_length_of_zero_and_lengths_beyond_the_address_space_are_errors() {
     }
 }
 
+/// More than any machine has, less than can be addressed: refused before Linux promises it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_region_larger_than_the_memory_left_is_an_error_with_both_numbers() {
+    let bytes = 1 << 46;
+    let error = Region::new(bytes, &request(PageSet::PLAIN)).unwrap_err();
+    let MemError::Short { bytes: wanted, available } = error else { panic!("{error}") };
+    assert_eq!(wanted, bytes);
+    assert!(available > 0 && available < bytes as u64);
+    assert!(error.is_retryable());
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("{bytes} bytes of memory are needed and {available} are")), "{text}");
+    assert_eq!(afford(1), Ok(()));
+}
+
 #[test]
 fn a_frozen_region_is_shared_by_threads() {
     let mut region = Region::new(2 * MIB, &Request::default()).unwrap();

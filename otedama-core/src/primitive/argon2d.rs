@@ -77,7 +77,17 @@ impl Input<'_> {
 /// The block function G (section 3.5).
 pub trait Compress {
     /// Writes G of two blocks to `out`; where `accumulate` is set, xors it into `out` instead.
-    fn compress(&self, previous: &Block, reference: &Block, out: &mut Block, accumulate: bool);
+    ///
+    /// `upcoming` tells from the first word of `out` where the next block's reference probably lies. It may
+    /// be called as soon as that word stands, to ask for that memory ahead, or not at all.
+    fn compress(
+        &self,
+        previous: &Block,
+        reference: &Block,
+        out: &mut Block,
+        accumulate: bool,
+        upcoming: impl FnOnce(u64) -> *const Block,
+    );
 }
 
 /// G in the words of the RFC.
@@ -85,7 +95,14 @@ pub trait Compress {
 pub struct Portable;
 
 impl Compress for Portable {
-    fn compress(&self, previous: &Block, reference: &Block, out: &mut Block, accumulate: bool) {
+    fn compress(
+        &self,
+        previous: &Block,
+        reference: &Block,
+        out: &mut Block,
+        accumulate: bool,
+        _: impl FnOnce(u64) -> *const Block,
+    ) {
         let mut r = [0; 128];
         for (i, word) in r.iter_mut().enumerate() {
             *word = load(previous, i) ^ load(reference, i);
@@ -219,11 +236,15 @@ fn fill_block(layout: &Layout, at: Position, memory: &mut [Block], compress: &im
     let previous = lane_start + if column == 0 { layout.lane_blocks - 1 } else { column - 1 };
     let reference = reference_block(layout, at, load(&memory[previous], 0));
 
+    // Wrong after the last block of a segment, where it costs a look at memory nobody needs.
+    let (start, next) = (memory.as_ptr(), Position { index: at.index + 1, ..at });
+    let upcoming = |first_word| start.wrapping_add(reference_block(layout, next, first_word));
+
     // A block is never its own reference, nor is the one before it: three different places.
     let [previous, reference, out] = memory
         .get_disjoint_mut([previous, reference, current])
         .expect("the reference is chosen among older blocks than the last");
-    compress.compress(previous, reference, out, !at.first_pass);
+    compress.compress(previous, reference, out, !at.first_pass, upcoming);
 }
 
 /// Where the earlier block is, given the first word of the block before (sections 3.4.1.1 and 3.4.2).

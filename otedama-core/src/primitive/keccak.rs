@@ -7,6 +7,7 @@
 use std::ops::{BitAnd, BitXor, Not};
 
 /// Keccak-f\[1600\]: 24 rounds over 25 words of 64 bits, in place.
+#[inline(always)]
 pub fn f1600(state: &mut [u64; 25]) {
     permute(state);
 }
@@ -131,7 +132,9 @@ impl Word for u32 {
     }
 }
 
-/// The rounds of FIPS 202, section 3.2: theta, rho and pi, chi, iota.
+/// The rounds of FIPS 202, section 3.2: theta, rho and pi, chi, iota. Inlined so that kernels that may use
+/// more instructions compile it with them.
+#[inline(always)]
 fn permute<W: Word>(a: &mut [W; 25]) {
     for round in 0..W::ROUNDS {
         let parity: [W; 5] = std::array::from_fn(|x| a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20]);

@@ -22,11 +22,11 @@ impl Token for Avx2 {
 
     #[inline]
     fn run<B: Vectorized>(self, body: B) -> B::Output {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2,bmi1,bmi2")]
         fn enter<B: Vectorized>(token: Avx2, body: B) -> B::Output {
             body.run_on::<U32x8>(token)
         }
-        // SAFETY: the token proves that AVX2 is present (`Cpu::detect`).
+        // SAFETY: the token proves that AVX2, BMI1 and BMI2 are present (`Cpu::detect`).
         unsafe { enter(self, body) }
     }
 }
@@ -64,6 +64,13 @@ impl Lanes for U32x8 {
     }
 
     #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        assert_eq!(out.len(), 32, "eight lanes are 32 bytes");
+        // SAFETY: a lane value proves AVX2; `out` has 32 writable bytes (asserted above).
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [u32]) {
         assert_eq!(out.len(), 8, "eight lanes need eight places");
         // SAFETY: a lane value proves AVX2; `out` has 32 writable bytes (asserted above).
@@ -74,6 +81,12 @@ impl Lanes for U32x8 {
     fn add(self, other: Self) -> Self {
         // SAFETY: a lane value proves AVX2.
         U32x8(unsafe { _mm256_add_epi32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX2.
+        U32x8(unsafe { _mm256_mullo_epi32(self.0, other.0) })
     }
 
     #[inline(always)]

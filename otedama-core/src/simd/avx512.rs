@@ -23,11 +23,11 @@ impl Token for Avx512 {
 
     #[inline]
     fn run<B: Vectorized>(self, body: B) -> B::Output {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2")]
         fn enter<B: Vectorized>(token: Avx512, body: B) -> B::Output {
             body.run_on::<U32x16>(token)
         }
-        // SAFETY: the token proves that AVX-512 F, BW, DQ and VL are present (`Cpu::detect`).
+        // SAFETY: the token proves that AVX-512 F, BW, DQ, VL, BMI1 and BMI2 are present (`Cpu::detect`).
         unsafe { enter(self, body) }
     }
 }
@@ -73,6 +73,13 @@ impl Lanes for U32x16 {
     }
 
     #[inline(always)]
+    fn store_bytes(self, out: &mut [u8]) {
+        assert_eq!(out.len(), 64, "sixteen lanes are 64 bytes");
+        // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [u32]) {
         assert_eq!(out.len(), 16, "sixteen lanes need sixteen places");
         // SAFETY: a lane value proves AVX-512 F; `out` has 64 writable bytes (asserted above).
@@ -83,6 +90,12 @@ impl Lanes for U32x16 {
     fn add(self, other: Self) -> Self {
         // SAFETY: a lane value proves AVX-512 F.
         U32x16(unsafe { _mm512_add_epi32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U32x16(unsafe { _mm512_mullo_epi32(self.0, other.0) })
     }
 
     #[inline(always)]
@@ -318,4 +331,91 @@ impl Lanes64 for U64x8 {
             ]
         }
     }
+}
+
+/// What only these vectors can do.
+impl U64x8 {
+    /// The first `N` numbers of a slice, zeros in the other lanes; `N` is at most 8.
+    ///
+    /// # Panics
+    /// If the slice has other than `8 N` bytes.
+    #[inline(always)]
+    pub fn load_first<const N: usize>(_: Avx512, from: &[u8]) -> Self {
+        assert!(N <= 8 && from.len() == 8 * N, "each lane is loaded from eight bytes");
+        // SAFETY: the token proves AVX-512 F; only the lanes of the mask are read, which `from` has.
+        U64x8(unsafe { _mm512_maskz_loadu_epi64(first(N), from.as_ptr().cast()) })
+    }
+
+    /// Copies the first `N` lanes out; `N` is at most 8.
+    ///
+    /// # Panics
+    /// If `out` has other than `8 N` bytes.
+    #[inline(always)]
+    pub fn store_first<const N: usize>(self, out: &mut [u8]) {
+        assert!(N <= 8 && out.len() == 8 * N, "each lane is stored to eight bytes");
+        // SAFETY: a lane value proves AVX-512 F; only the lanes of the mask are written, which `out` has.
+        unsafe { _mm512_mask_storeu_epi64(out.as_mut_ptr().cast(), first(N), self.0) }
+    }
+
+    /// The first `N` lanes, zeros in the others; `N` is at most 8.
+    #[inline(always)]
+    #[must_use]
+    pub fn keep_first<const N: usize>(self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe { _mm512_maskz_mov_epi64(first(N), self.0) })
+    }
+
+    /// Lane `i` of the answer is lane `places[i] % 8` of `self`.
+    #[inline(always)]
+    #[must_use]
+    pub fn permute(self, places: Self) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe { _mm512_permutexvar_epi64(places.0, self.0) })
+    }
+
+    /// Lane `i` of the answer is lane `places[i] % 16` of the sixteen lanes of `self` and `next`.
+    #[inline(always)]
+    #[must_use]
+    pub fn permute_two(self, next: Self, places: Self) -> Self {
+        // SAFETY: lane values prove AVX-512 F.
+        U64x8(unsafe { _mm512_permutex2var_epi64(self.0, places.0, next.0) })
+    }
+
+    /// Lanes 0, 2, 4, 6 of `self`, each followed by the same lane of `next`.
+    #[inline(always)]
+    #[must_use]
+    pub fn interleave_even(self, next: Self) -> Self {
+        // SAFETY: lane values prove AVX-512 F.
+        U64x8(unsafe { _mm512_unpacklo_epi64(self.0, next.0) })
+    }
+
+    /// Lanes 1, 3, 5, 7 of `self`, each followed by the same lane of `next`.
+    #[inline(always)]
+    #[must_use]
+    pub fn interleave_odd(self, next: Self) -> Self {
+        // SAFETY: lane values prove AVX-512 F.
+        U64x8(unsafe { _mm512_unpackhi_epi64(self.0, next.0) })
+    }
+
+    /// Rotates lane `i` left by `counts[i] % 64` bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn rotate_left_each(self, counts: Self) -> Self {
+        // SAFETY: lane values prove AVX-512 F.
+        U64x8(unsafe { _mm512_rolv_epi64(self.0, counts.0) })
+    }
+
+    /// `self` with lane `LANE` replaced by `x`; `LANE` is below 8.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_lane<const LANE: usize>(self, x: u64) -> Self {
+        // SAFETY: a lane value proves AVX-512 F.
+        U64x8(unsafe { _mm512_mask_set1_epi64(self.0, 1 << LANE, x as i64) })
+    }
+}
+
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask8 {
+    ((1u32 << count) - 1) as __mmask8
 }

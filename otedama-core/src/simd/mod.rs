@@ -66,7 +66,6 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn load(token: Self::Token, from: &[u32]) -> Self;
 
     /// Copies lanes in from `4 * COUNT` bytes at any address, each lane in the machine's byte order.
-    /// For memory that [`Self::store_quads`] wrote.
     ///
     /// # Panics
     /// If `from` has another length.
@@ -78,9 +77,19 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     /// If it has another length.
     fn store(self, out: &mut [u32]);
 
+    /// Copies the lanes out to `4 * COUNT` bytes at any address, each lane in the machine's byte order.
+    ///
+    /// # Panics
+    /// If `out` has another length.
+    fn store_bytes(self, out: &mut [u8]);
+
     /// Lane-wise `self + other` modulo 2^32.
     #[must_use]
     fn add(self, other: Self) -> Self;
+
+    /// Lane-wise `self * other` modulo 2^32.
+    #[must_use]
+    fn mul(self, other: Self) -> Self;
 
     /// Lane-wise exclusive or.
     #[must_use]

@@ -2,13 +2,24 @@
 //! only one is in memory. By default the test stops hashing after some time and says how many hashes
 //! ran; `OTEDAMA_LONG_TESTS=1` runs all.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use otedama_core::Algorithm;
+#[cfg(target_arch = "x86_64")]
+use otedama_core::algo::randomx::argon2d_lanes::LaneCompress;
 use otedama_core::algo::randomx::config::Params;
 use otedama_core::algo::randomx::interpret::Machine;
 use otedama_core::algo::randomx::program::Program;
 use otedama_core::algo::randomx::{self, Dataset, Light, aes, dataset, superscalar};
+use otedama_core::builders::RandomXBuilder;
+use otedama_core::cpu::Cpu;
+use otedama_core::epoch::{Depth, EpochBuilder, EpochKey, EpochStore, Placement, Progress, StoreConfig};
+use otedama_core::mem::PageSet;
+#[cfg(target_arch = "x86_64")]
+use otedama_core::primitive::argon2d;
 use otedama_core::primitive::blake2b;
+use otedama_core::topology::NodeId;
 use serde_json::Value;
 
 use super::{array, bytes, cases, check_ends, number, pairs, params, text, unhex, word, words};
@@ -60,7 +71,10 @@ fn everything_that_needs_a_cache_matches() {
         for (params, _, case) in of_key {
             let light = Light::new(params, &memory, &programs);
             match text(case, "kind") {
-                "cache" => check_cache(params, case, &key, &memory),
+                "cache" => {
+                    check_cache(params, case, &key, &memory);
+                    check_lane_caches(params, case, &key);
+                }
                 "dataset_item" => {
                     let item = light.item(number(case, "item")).map(u64::to_le_bytes);
                     assert_eq!(item.as_flattened(), bytes(case, "data"), "{}", case["id"]);
@@ -90,6 +104,46 @@ fn everything_that_needs_a_cache_matches() {
     println!("hashes: {} of {} cases ran", hashes.ran, hashes.ran + hashes.skipped);
 }
 
+/// Epochs as a miner gets them: the published items of one key through the store.
+#[test]
+fn the_store_builds_what_was_published() {
+    let all = cases("dataset_item");
+    let key = bytes(&all[0], "key");
+    let of_key = all.iter().filter(|case| bytes(case, "key") == key && case.get("algo").is_none());
+    let of_key: Vec<_> = of_key.collect();
+
+    // The published cache, and as much of the dataset as the first published items need.
+    let items = of_key.iter().map(|case| number(case, "item")).filter(|&item| item < 1 << 16);
+    let dataset_bytes = 64 * (1 + items.max().expect("an item at the start of the dataset")) as usize;
+    let whole = params("rx/0");
+    let start = Params { dataset_base_bytes: dataset_bytes, dataset_extra_bytes: 0, ..whole.clone() };
+    let start: &'static Params = Box::leak(Box::new(start));
+
+    let store = EpochStore::new(StoreConfig {
+        byte_budget: 1 << 30,
+        placement: Placement::Replicate,
+        nodes: vec![NodeId(0)],
+        pages: PageSet::ALL,
+        threads: 2,
+    });
+    let builder: Arc<dyn EpochBuilder> = Arc::new(RandomXBuilder::new(start, &Cpu::detect()));
+    let name = EpochKey::bytes(Algorithm::RandomXV1, &key).unwrap();
+    let epoch = store.get(&builder, &name, Depth::Full, &Progress::new()).unwrap();
+    let [cache, full] = [epoch.light(), epoch.full().unwrap()].map(|part| part.view(NodeId(0)));
+    let programs = superscalar::Program::of_key(whole, &key);
+    let light = Light::new(whole, cache, &programs);
+    let mut in_full = 0;
+    for case in of_key {
+        let (item, expected) = (number(case, "item"), bytes(case, "data"));
+        assert_eq!(light.item(item).map(u64::to_le_bytes).as_flattened(), expected, "{}", case["id"]);
+        if let Some(found) = full.as_chunks::<64>().0.get(item as usize) {
+            assert_eq!(found[..], expected, "{}", case["id"]);
+            in_full += 1;
+        }
+    }
+    assert!(in_full > 0);
+}
+
 fn check_cache(params: &Params, case: &Value, key: &[u8], memory: &[u8]) {
     let id = &case["id"];
     assert_eq!(dataset::cache_input(params, key).h0(), array::<64>(case, "argon2_h0"), "{id}");
@@ -99,6 +153,35 @@ fn check_cache(params: &Params, case: &Value, key: &[u8], memory: &[u8]) {
         assert_eq!(found, word(expected), "{id} word {index}");
     }
     assert_eq!(blake2b::digest(memory), array::<32>(case, "cache_blake2b_256"), "{id}");
+}
+
+/// The cache by every kernel that this CPU can run.
+#[cfg(target_arch = "x86_64")]
+fn check_lane_caches(params: &Params, case: &Value, key: &[u8]) {
+    let filled = |kernel: &dyn Fn(&mut [argon2d::Block])| {
+        let mut memory = vec![0; params.cache_bytes()];
+        kernel(memory.as_chunks_mut().0);
+        check_cache(params, case, key, &memory);
+    };
+    let (cpu, input) = (Cpu::detect(), dataset::cache_input(params, key));
+    match cpu.avx2().map(LaneCompress) {
+        Some(kernel) => filled(&|memory| argon2d::fill(&input, memory, &kernel, unstopped).unwrap()),
+        None => println!("SKIPPED: {}: no AVX2 here", case["id"]),
+    }
+    match cpu.avx512().map(LaneCompress) {
+        Some(kernel) => filled(&|memory| argon2d::fill(&input, memory, &kernel, unstopped).unwrap()),
+        None => println!("SKIPPED: {}: no AVX-512 here", case["id"]),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn check_lane_caches(_: &Params, case: &Value, _: &[u8]) {
+    println!("SKIPPED: {}: no vector kernels for this processor", case["id"]);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn unstopped(_: usize) -> Result<(), std::convert::Infallible> {
+    Ok(())
 }
 
 /// A hash, stage by stage.

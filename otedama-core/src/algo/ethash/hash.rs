@@ -44,7 +44,8 @@ pub fn hash(dataset: &impl Dataset, attempt: &Attempt) -> Outcome {
             *word = fnv(*word, other);
         }
     }
-    outcome(&seed, &mix)
+    let mix_hash = fold(&mix);
+    Outcome { final_hash: close(&seed, &mix_hash), mix_hash }
 }
 
 /// The final hash that a claimed mix hash leads to: two permutations and no memory. A claim whose final
@@ -62,15 +63,15 @@ pub fn seal(attempt: &Attempt) -> [u8; 64] {
     keccak512(&message)
 }
 
-/// The end of a hash, from its seed and the mix that all pages went into.
-pub(super) fn outcome(seed: &[u8; 64], mix: &[u32; 32]) -> Outcome {
+/// The mix hash of a mix that all pages went into.
+#[inline(always)]
+pub(super) fn fold(mix: &[u32; 32]) -> [u8; 32] {
     let (fours, _) = mix.as_chunks::<4>();
     let folded: [u32; 8] = std::array::from_fn(|i| {
         let [a, b, c, d] = fours[i];
         fnv(fnv(fnv(a, b), c), d)
     });
-    let mix_hash = bytes(&folded);
-    Outcome { final_hash: close(seed, &mix_hash), mix_hash }
+    bytes(&folded)
 }
 
 fn close(seed: &[u8; 64], mix_hash: &[u8; 32]) -> [u8; 32] {

@@ -15,15 +15,25 @@
 mod cache;
 mod dataset;
 mod hash;
+#[cfg(target_arch = "x86_64")]
+mod keccak_lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod params;
+mod portable;
+
+use std::ops::ControlFlow;
 
 pub use cache::{Report, build_cache};
 pub use dataset::{Dataset, Full, Item, Light, Page};
 pub use hash::{Attempt, Outcome, final_hash, hash, seal};
+#[cfg(target_arch = "x86_64")]
+pub use lanes::LanesKernel;
 pub use params::{
-    ETCHASH, ETHASH, EpochRangeError, EthashEpoch, ITEM_BYTES, KAWPOW, LAST_EPOCH, PAGE_BYTES, Params,
-    SeedFinder,
+    ETCHASH, ETHASH, EpochRangeError, EthashEpoch, Growth, ITEM_BYTES, KAWPOW, LAST_EPOCH, PAGE_BYTES,
+    Params, SeedFinder,
 };
+pub use portable::Portable;
 
 /// FNV's multiplier for 32 bits.
 const FNV_PRIME: u32 = 0x0100_0193;
@@ -32,4 +42,32 @@ const FNV_PRIME: u32 = 0x0100_0193;
 #[inline(always)]
 pub fn fnv(a: u32, b: u32) -> u32 {
     a.wrapping_mul(FNV_PRIME) ^ b
+}
+
+/// One way to compute everything that the family needs, a thread's worth of it at a time. What it works
+/// on is handed in; it keeps nothing between calls and allocates nothing.
+pub trait Kernel: Send + Sync {
+    /// The name in reports and arguments.
+    fn name(&self) -> &'static str;
+
+    /// Calls work on this many hashes at a time: any other count is right, multiples of it are fast.
+    fn lanes(&self) -> usize;
+
+    /// Fills a light cache: see [`build_cache()`].
+    fn build_cache(&self, seed: &[u8; 32], cache: &mut [u8], report: Report<'_>) -> ControlFlow<()>;
+
+    /// Computes the dataset's items from `first` on.
+    fn items(&self, light: &Light<'_>, first: u32, out: &mut [Item]);
+
+    /// Hashes each attempt into the outcome beside it, with pages computed from the light cache.
+    ///
+    /// # Panics
+    /// If there are more or fewer outcomes than attempts.
+    fn hash_light(&self, light: &Light<'_>, attempts: &[Attempt], out: &mut [Outcome]);
+
+    /// Hashes each attempt into the outcome beside it, with pages from memory.
+    ///
+    /// # Panics
+    /// If there are more or fewer outcomes than attempts.
+    fn hash_full(&self, full: &Full<'_>, attempts: &[Attempt], out: &mut [Outcome]);
 }

@@ -41,13 +41,39 @@ pub struct Params {
     pub seed_steps: u32,
     /// How many items of the light cache a dataset item is made from.
     pub parents: u32,
+    /// The size of the light cache.
+    pub cache_size: Growth,
+    /// The size of the dataset.
+    pub dataset_size: Growth,
     /// The row that ruled a chain before this one, and the block at which that ended.
     pub before: Option<(&'static Params, u64)>,
 }
 
+/// Bytes by epoch, before they are rounded down to a prime number of items: `first + each * number`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// Bytes in epoch 0, at least three items.
+    pub first: u64,
+    /// Bytes more in each epoch.
+    pub each: u64,
+}
+
+/// 16 MiB and 128 KiB an epoch.
+const CACHE_SIZE: Growth = Growth { first: 1 << 24, each: 1 << 17 };
+
+/// 1 GiB and 8 MiB an epoch.
+const DATASET_SIZE: Growth = Growth { first: 1 << 30, each: 1 << 23 };
+
 /// Ethash as Ethereum mined with it.
-pub static ETHASH: Params =
-    Params { algorithm: Algorithm::Ethash, epoch_blocks: 30_000, seed_steps: 1, parents: 256, before: None };
+pub static ETHASH: Params = Params {
+    algorithm: Algorithm::Ethash,
+    epoch_blocks: 30_000,
+    seed_steps: 1,
+    parents: 256,
+    cache_size: CACHE_SIZE,
+    dataset_size: DATASET_SIZE,
+    before: None,
+};
 
 /// Ethash with the epochs of ECIP-1099, on Ethereum Classic's main network.
 pub static ETCHASH: Params = Params {
@@ -55,12 +81,21 @@ pub static ETCHASH: Params = Params {
     epoch_blocks: 60_000,
     seed_steps: 2,
     parents: 256,
+    cache_size: CACHE_SIZE,
+    dataset_size: DATASET_SIZE,
     before: Some((&ETHASH, 11_700_000)),
 };
 
 /// What KawPow, ProgPoW on Ravencoin, shares with Ethash.
-pub static KAWPOW: Params =
-    Params { algorithm: Algorithm::KawPow, epoch_blocks: 7_500, seed_steps: 1, parents: 512, before: None };
+pub static KAWPOW: Params = Params {
+    algorithm: Algorithm::KawPow,
+    epoch_blocks: 7_500,
+    seed_steps: 1,
+    parents: 512,
+    cache_size: CACHE_SIZE,
+    dataset_size: DATASET_SIZE,
+    before: None,
+};
 
 /// An epoch that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,16 +176,14 @@ impl EthashEpoch {
         (0..self.number * self.params.seed_steps).fold([0; 32], |seed, _| keccak256(&seed))
     }
 
-    /// The size of the light cache in bytes: 2^24 and 2^17 an epoch, rounded down to a prime number of
-    /// items that is smaller.
+    /// The size of the light cache in bytes: the largest below its growth that is a prime number of items.
     pub fn cache_bytes(&self) -> u64 {
-        size(24, 17, self.number, ITEM_BYTES)
+        size(self.params.cache_size, self.number, ITEM_BYTES)
     }
 
-    /// The size of the dataset in bytes: 2^30 and 2^23 an epoch, rounded down to a prime number of pages
-    /// that is smaller.
+    /// The size of the dataset in bytes: the largest below its growth that is a prime number of pages.
     pub fn dataset_bytes(&self) -> u64 {
-        size(30, 23, self.number, PAGE_BYTES)
+        size(self.params.dataset_size, self.number, PAGE_BYTES)
     }
 }
 
@@ -203,15 +236,13 @@ impl SeedFinder {
 }
 
 /// The largest prime below `bound`, which is above 2.
-pub(super) fn largest_prime_below(bound: u32) -> u32 {
+fn largest_prime_below(bound: u32) -> u32 {
     (2..bound).rev().find(|&n| is_prime(n)).expect("2 is a prime below any such bound")
 }
 
-/// `2^start + 2^growth * number` bytes, rounded down to the next smaller prime number of items. The
-/// last epoch's dataset has fewer than 2^31 pages.
-fn size(start: u32, growth: u32, number: u32, item_bytes: usize) -> u64 {
-    let bytes = (1 << start) + (u64::from(number) << growth);
-    let items = bytes / item_bytes as u64;
+/// The last epoch's dataset has fewer than 2^31 pages.
+fn size(growth: Growth, number: u32, item_bytes: usize) -> u64 {
+    let items = (growth.first + growth.each * u64::from(number)) / item_bytes as u64;
     u64::from(largest_prime_below(items as u32)) * item_bytes as u64
 }
 

@@ -16,7 +16,8 @@
 //! - [`program`]: instructions decoded to data, for interpreters and compilers alike.
 //! - [`interpret`]: the machine, with floating point numbers from [`float`].
 //!
-//! All of this is portable and plain: the oracle that faster machines are tested against. "Specification"
+//! All of this is portable and plain: the oracle that faster machines are tested against. (Faster parts:
+//! [`argon2d_lanes`] fills the cache, `aes_ni` the scratchpad.) "Specification"
 //! is `doc/specs.md` of tevador/RandomX, "version 2" its `doc/design_v2.md`.
 
 #![deny(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod aes;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 pub mod aes_ni;
+pub mod argon2d_lanes;
 mod blake_generator;
 pub mod config;
 pub mod dataset;
