@@ -65,6 +65,7 @@ pub struct Cpu {
     aes_ni: Option<AesNi>,
     avx2: Option<Avx2>,
     avx512: Option<Avx512>,
+    avx512_bit_counts: Option<Avx512BitCounts>,
 }
 
 impl Cpu {
@@ -76,7 +77,7 @@ impl Cpu {
 
     /// A CPU of which nothing but the architecture's baseline is used.
     pub fn baseline() -> Cpu {
-        Cpu { sha_ni: None, aes_ni: None, avx2: None, avx512: None, ..Cpu::detect() }
+        Cpu::detect().only(&[])
     }
 
     /// The same CPU with every extension not in `allowed` taken away.
@@ -96,7 +97,7 @@ impl Cpu {
             Isa::ShaNi => cpu.sha_ni = None,
             Isa::AesNi => cpu.aes_ni = None,
             Isa::Avx2 => cpu.avx2 = None,
-            Isa::Avx512 => cpu.avx512 = None,
+            Isa::Avx512 => (cpu.avx512, cpu.avx512_bit_counts) = (None, None),
         }
         cpu
     }
@@ -140,6 +141,12 @@ impl Cpu {
     pub fn avx512(&self) -> Option<Avx512> {
         self.avx512
     }
+
+    /// The token that allows counting ones and leading zeros on AVX-512 vectors, if this CPU has and may use
+    /// AVX-512 and these.
+    pub fn avx512_bit_counts(&self) -> Option<Avx512BitCounts> {
+        self.avx512_bit_counts
+    }
 }
 
 /// Proof that the SHA extensions, SSE4.1 and SSSE3 may be used. Only [`Cpu`] hands it out.
@@ -158,6 +165,11 @@ pub struct Avx2(());
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512(());
 
+/// Proof that AVX-512 CD and VPOPCNTDQ may be used. Only [`Cpu`] hands it out, beside [`Avx512`]: not every
+/// processor that has the one has the other, and a kernel must do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx512BitCounts(());
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Cpu {
     let cpuid = raw_cpuid::CpuId::new();
@@ -174,18 +186,28 @@ fn detect() -> Cpu {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
+    let bit_counts =
+        avx512 && is_x86_feature_detected!("avx512cd") && is_x86_feature_detected!("avx512vpopcntdq");
     Cpu {
         brand,
         sha_ni: sha_ni.then_some(ShaNi(())),
         aes_ni: is_x86_feature_detected!("aes").then_some(AesNi(())),
         avx2: (bmi && is_x86_feature_detected!("avx2")).then_some(Avx2(())),
         avx512: avx512.then_some(Avx512(())),
+        avx512_bit_counts: bit_counts.then_some(Avx512BitCounts(())),
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn detect() -> Cpu {
-    Cpu { brand: std::env::consts::ARCH.to_owned(), sha_ni: None, aes_ni: None, avx2: None, avx512: None }
+    Cpu {
+        brand: std::env::consts::ARCH.to_owned(),
+        sha_ni: None,
+        aes_ni: None,
+        avx2: None,
+        avx512: None,
+        avx512_bit_counts: None,
+    }
 }
 
 #[cfg(test)]
