@@ -1,5 +1,7 @@
 //! What may be said on the command line.
 
+use std::path::PathBuf;
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use otedama_core::cpu::Isa;
@@ -41,6 +43,9 @@ pub(crate) struct MachineArgs {
     /// Interpret programs (RandomX) instead of compiling them to machine code
     #[arg(long, global = true, help_heading = "Machine")]
     pub(crate) no_jit: bool,
+    /// Keep the datasets of ethash, etchash and kawpow in this folder, and read them from there
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Machine")]
+    pub(crate) dag_dir: Option<PathBuf>,
 }
 
 /// A list of instruction set extensions. (A type of its own, or clap would take one per argument.)
@@ -101,6 +106,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Hash(HashCommand),
     Scan(ScanArgs),
+    Verify(VerifyArgs),
+    #[command(subcommand)]
+    Dag(DagCommand),
     Devices(DevicesArgs),
     Selftest(SelftestArgs),
 }
@@ -134,6 +142,12 @@ pub(crate) struct BenchArgs {
     /// What of an epoch to hash with, where the algorithm has epochs: all of it, or the cache alone
     #[arg(long, value_enum, default_value_t = Mode::Full, value_name = "MODE")]
     pub(crate) mode: Mode,
+    /// The epoch of ethash, etchash or kawpow [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: Option<u32>,
+    /// The same by a block's height
+    #[arg(long, value_name = "N", conflicts_with = "epoch")]
+    pub(crate) height: Option<u64>,
     /// The revision of randomx: the same as naming randomx or randomx-v2
     #[arg(long, value_enum, value_name = "VARIANT")]
     pub(crate) variant: Option<Variant>,
@@ -160,6 +174,8 @@ pub(crate) enum HashCommand {
     Sha256d(HashSha256dArgs),
     Scrypt(HashScryptArgs),
     Randomx(HashRandomxArgs),
+    Ethash(HashEthashArgs),
+    Kawpow(HashKawpowArgs),
 }
 
 /// SHA-256 of SHA-256
@@ -229,6 +245,77 @@ pub(crate) struct HashRandomxArgs {
     pub(crate) mode: Mode,
 }
 
+/// Ethash, and with --etchash Etchash (Ethereum Classic)
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("era").required(true).args(["height", "epoch"]))]
+#[command(after_help = "Prints mix hash and final hash as 64 hex digits each, on one line.
+
+Example:
+  otedama-cli hash ethash --height 22 --nonce 495732e0ed7a801c \\
+    372eca2454ead349c3df0ab5d00b0b706b23e49d469387db91811cee0358fc6d")]
+pub(crate) struct HashEthashArgs {
+    #[command(flatten)]
+    pub(crate) sealed: SealedArgs,
+    /// The block's height, which says the epoch
+    #[arg(long, value_name = "N")]
+    pub(crate) height: Option<u64>,
+    /// The epoch itself
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: Option<u32>,
+    /// Etchash: epochs of 60,000 blocks from block 11,700,000 on (ECIP-1099)
+    #[arg(long)]
+    pub(crate) etchash: bool,
+}
+
+/// KawPow (Ravencoin)
+#[derive(Args, Debug)]
+#[command(after_help = "Prints mix hash and final hash as 64 hex digits each, on one line.
+
+Example:
+  otedama-cli hash kawpow --height 0 --nonce 0000000000000000 \\
+    0000000000000000000000000000000000000000000000000000000000000000")]
+pub(crate) struct HashKawpowArgs {
+    #[command(flatten)]
+    pub(crate) sealed: SealedArgs,
+    /// The block's height, which says the epoch and the program
+    #[arg(long, value_name = "N")]
+    pub(crate) height: u64,
+}
+
+/// What hashes of sealed headers take.
+#[derive(Args, Debug)]
+pub(crate) struct SealedArgs {
+    /// The sealed header's hash in hex
+    #[arg(value_name = "HEADER_HASH")]
+    pub(crate) header_hash: String,
+    /// The nonce in 16 hex digits, most significant first
+    #[arg(long, value_name = "HEX", value_parser = parse_nonce)]
+    pub(crate) nonce: u64,
+    /// Hash with the light cache alone, or build the whole dataset first
+    #[arg(long, value_enum, default_value_t = Mode::Light, value_name = "MODE")]
+    pub(crate) mode: Mode,
+    /// One kernel by name [default: the fastest]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// Print {algorithm, mix, digest} as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which epoch of an algorithm that has epochs.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct EraArgs {
+    /// The key of the epoch in hex (randomx)
+    #[arg(long, value_name = "HEX")]
+    pub(crate) key: Option<String>,
+    /// The block's height, which says the epoch (ethash, etchash) and the program (kawpow)
+    #[arg(long, value_name = "N")]
+    pub(crate) height: Option<u64>,
+    /// The epoch itself (ethash, etchash, kawpow)
+    #[arg(long, value_name = "N", conflicts_with = "height")]
+    pub(crate) epoch: Option<u32>,
+}
+
 /// What every hash takes.
 #[derive(Args, Debug)]
 pub(crate) struct HashArgs {
@@ -258,16 +345,15 @@ Example: find the nonce of Bitcoin's genesis block.
 "
 )]
 pub(crate) struct ScanArgs {
-    /// sha256d, scrypt, randomx or randomx-v2
+    /// sha256d, scrypt, randomx, randomx-v2, ethash, etchash or kawpow
     #[arg(value_name = "ALGORITHM")]
     pub(crate) algorithm: Algorithm,
-    /// The 80-byte header or the hashing blob in hex; the nonce in it does not matter
+    /// The 80-byte header, the hashing blob or the sealed header's hash in hex; a nonce in it does not matter
     #[arg(value_name = "HEADER_HEX")]
     pub(crate) header: String,
-    /// The key of the epoch in hex (randomx)
-    #[arg(long, value_name = "HEX")]
-    pub(crate) key: Option<String>,
-    /// What of the epoch to search with (randomx): its cache alone, all of it, or the cache until the
+    #[command(flatten)]
+    pub(crate) era: EraArgs,
+    /// What of the epoch to search with, where there are epochs: its cache alone, all of it, or the cache until the
     /// dataset is built
     #[arg(long, value_enum, default_value_t = ScanMode::Auto, value_name = "MODE")]
     pub(crate) mode: ScanMode,
@@ -299,6 +385,79 @@ pub(crate) struct ScanArgs {
     #[arg(long, short, value_name = "NAME")]
     pub(crate) kernel: Option<String>,
     /// Print one JSON object per find
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Verify one share: exit code 0 if it is one, 1 if not
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("limit").required(true).args(["target", "difficulty"]))]
+#[command(
+    after_help = "Prints the digest of a share that is one, and else the reason why not. A claimed mix hash that
+leads past the target is refused without the epoch's memory.
+
+Example: a block of Ethereum's test network.
+  otedama-cli verify ethash --height 22 --nonce 495732e0ed7a801c --difficulty 132416 \\
+    --mix 2f74cdeb198af0b9abe65d22d372e22fb2d474371774a9583c1cc427a07939f5 \\
+    372eca2454ead349c3df0ab5d00b0b706b23e49d469387db91811cee0358fc6d"
+)]
+pub(crate) struct VerifyArgs {
+    /// sha256d, scrypt, randomx, randomx-v2, ethash, etchash or kawpow
+    #[arg(value_name = "ALGORITHM")]
+    pub(crate) algorithm: Algorithm,
+    /// The header or hashing blob in hex, its nonce included, or the sealed header's hash
+    #[arg(value_name = "HEADER_HEX")]
+    pub(crate) header: String,
+    /// The nonce in 16 hex digits, most significant first (ethash, etchash, kawpow)
+    #[arg(long, value_name = "HEX", value_parser = parse_nonce)]
+    pub(crate) nonce: Option<u64>,
+    /// The mix hash claimed, in hex (ethash, etchash, kawpow)
+    #[arg(long, value_name = "HEX")]
+    pub(crate) mix: Option<String>,
+    /// The hash claimed, in hex, in the order the function outputs it
+    #[arg(long, value_name = "HEX")]
+    pub(crate) hash: Option<String>,
+    /// The largest hash wanted, as a number in up to 64 hex digits
+    #[arg(long, value_name = "HEX")]
+    pub(crate) target: Option<Target>,
+    /// The same as a difficulty of the algorithm
+    #[arg(long, value_name = "D")]
+    pub(crate) difficulty: Option<Difficulty>,
+    #[command(flatten)]
+    pub(crate) era: EraArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Datasets (DAGs) kept on disk
+#[derive(Subcommand, Debug)]
+#[command(after_help = "Examples:
+  otedama-cli dag build --algorithm etchash --epoch 390 --dir dags
+  otedama-cli dag check --algorithm etchash --epoch 390 --dir dags
+  otedama-cli bench etchash --epoch 390 --dag-dir dags")]
+pub(crate) enum DagCommand {
+    Build(DagArgs),
+    Check(DagArgs),
+}
+
+/// Which dataset, and where it is kept.
+#[derive(Args, Debug)]
+#[command(after_help = "A file is written whole or not at all, and carries checksums: 'check' reads all of it.
+
+Example:
+  otedama-cli dag build --algorithm ethash --epoch 0 --dir dags")]
+pub(crate) struct DagArgs {
+    /// ethash, etchash or kawpow
+    #[arg(long, value_name = "NAME")]
+    pub(crate) algorithm: Algorithm,
+    /// The epoch
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: u32,
+    /// The folder; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -343,6 +502,14 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.05..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("expected a number of seconds from 0.05 to 86400".to_owned()),
     }
+}
+
+fn parse_nonce(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let hex = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| hex).ok_or_else(|| {
+        format!("it has {} characters: expected 16 hex digits, such as 000000000000002a", digits.len())
+    })
 }
 
 fn parse_version_mask(text: &str) -> Result<VersionMask, String> {

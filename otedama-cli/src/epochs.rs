@@ -1,17 +1,22 @@
 //! The memory that some algorithms hash with: keys as people write them, and building with a bar to watch.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use otedama_core::Algorithm;
+use otedama_core::algo::ethash;
 use otedama_core::algorithm::EpochKind;
-use otedama_core::builders::{self, ItemsBy};
+use otedama_core::cpu::Cpu;
+use otedama_core::builders::{self, EthashBuilder, ItemsBy};
 use otedama_core::epoch::{
-    Depth, Epoch, EpochBuilder, EpochError, EpochKey, EpochStore, Progress, SeedBytes, StoreConfig,
+    Depth, Epoch, EpochBuilder, EpochError, EpochFile, EpochKey, EpochStore, Progress, SeedBytes,
+    StoreConfig,
 };
 
+use crate::args::EraArgs;
 use crate::failure::{Failure, usage, work};
 use crate::machine::Machine;
 use crate::show;
@@ -21,6 +26,8 @@ pub(crate) struct Epochs {
     algorithm: Algorithm,
     builder: Arc<dyn EpochBuilder>,
     store: EpochStore,
+    cpu: Cpu,
+    dag_dir: Option<PathBuf>,
 }
 
 /// A part of an epoch that was built, and how long that took.
@@ -39,7 +46,8 @@ impl Epochs {
             pages: machine.setup.memory.pages,
             ..StoreConfig::for_machine(&machine.topology, u64::MAX)
         };
-        Some(Epochs { algorithm, builder, store: EpochStore::new(config) })
+        let (cpu, dag_dir) = (machine.setup.cpu.clone(), machine.dag_dir.clone());
+        Some(Epochs { algorithm, builder, store: EpochStore::new(config), cpu, dag_dir })
     }
 
     /// Builds a part and everything below it, with a bar to watch. Raising `interrupted` ends it.
@@ -57,7 +65,7 @@ impl Epochs {
         };
         let bar = show::progress_bar(0, format!("{} {what}", self.algorithm));
         let epoch = thread::scope(|scope| {
-            let building = scope.spawn(|| self.store.get(&self.builder, key, depth, &progress));
+            let building = scope.spawn(|| self.get(key, depth, &progress));
             while !building.is_finished() {
                 if interrupted.load(Ordering::Relaxed) {
                     progress.cancel();
@@ -76,6 +84,39 @@ impl Epochs {
         });
         bar.finish_and_clear();
         Ok(Built { epoch: epoch?, time: begun.elapsed() })
+    }
+
+    /// The epoch from the store; its dataset from a file, if files are kept, and into it otherwise.
+    fn get(&self, key: &EpochKey, depth: Depth, progress: &Progress) -> Result<Arc<Epoch>, EpochError> {
+        let params = ethash::Params::of(self.algorithm).filter(|_| depth == Depth::Full);
+        let (Some(folder), Some(params)) = (&self.dag_dir, params) else {
+            return self.store.get(&self.builder, key, depth, progress);
+        };
+        let bytes = self.builder.full_bytes(key).unwrap_or(0);
+        let file = EpochFile::open(folder, key, bytes).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            None
+        });
+        let file = file.map(Arc::new);
+        let builder = match &file {
+            Some(file) => {
+                let builder = EthashBuilder::new(params, &self.cpu).with_file(Arc::clone(file));
+                Arc::new(builder) as Arc<dyn EpochBuilder>
+            }
+            None => Arc::clone(&self.builder),
+        };
+        let epoch = self.store.get(&builder, key, depth, progress)?;
+        let damaged = file.as_ref().map_or(0, |file| file.damaged());
+        if damaged > 0 {
+            eprintln!("{damaged} parts of {} were damaged and built again", EpochFile::path(folder, key).display());
+        }
+        // Without a file the work goes on as well as with one.
+        if let (true, Some(full)) = (file.is_none() || damaged > 0, epoch.full())
+            && let Err(error) = EpochFile::write(folder, key, &full.copies()[0].region)
+        {
+            eprintln!("the dataset is not kept: {error}");
+        }
+        Ok(epoch)
     }
 
     /// Builds a part as deep as asked for; where there is no memory for the full part, says so and goes on
@@ -135,7 +176,7 @@ impl Epochs {
         let (epochs, watched) = (Arc::clone(self), progress.clone());
         let build = move || {
             // Nobody hears of it if the search ended first.
-            let _ = done.send(epochs.store.get(&epochs.builder, &key, Depth::Full, &watched));
+            let _ = done.send(epochs.get(&key, Depth::Full, &watched));
         };
         let thread = thread::Builder::new().name("otedama-epoch".to_owned()).spawn(build)?;
         Ok(Aside { progress, outcome, thread: Some(thread) })
@@ -159,32 +200,65 @@ impl Drop for Aside {
     }
 }
 
-/// The epoch that a key in hex names.
-pub(crate) fn key(algorithm: Algorithm, hex: Option<&str>) -> Result<Option<EpochKey>, Failure> {
-    let expected = format!("expected 1 to {} bytes in hex, such as a block's hash", SeedBytes::MAX);
-    match (algorithm.spec().epoch, hex) {
-        (EpochKind::Key, Some(digits)) => {
-            let bytes = hex::decode(digits)
-                .map_err(|error| usage(format!("key '{digits}' is not hex ({error}): {expected}")))?;
-            if bytes.is_empty() {
-                return Err(usage(format!("key is empty: {expected}")));
-            }
-            EpochKey::bytes(algorithm, &bytes)
-                .map(Some)
-                .map_err(|error| usage(format!("{error}; {expected}")))
+/// The epoch that was named, and the height of a block in it (0 where heights do not matter).
+pub(crate) fn era(algorithm: Algorithm, args: &EraArgs) -> Result<(Option<EpochKey>, u64), Failure> {
+    if let (false, true) = (algorithm.spec().epoch == EpochKind::Key, args.key.is_some()) {
+        return Err(usage(format!("{algorithm} takes no key: leave --key out")));
+    }
+    let numbered = args.height.is_some() || args.epoch.is_some();
+    match algorithm.spec().epoch {
+        EpochKind::Blocks(_) => numbered_era(algorithm, args.height, args.epoch),
+        _ if numbered => {
+            Err(usage(format!("{algorithm} has no epochs of blocks: leave --height and --epoch out")))
         }
-        (EpochKind::Key, None) => Err(usage(format!("{algorithm} needs --key HEX: {expected}"))),
-        (_, Some(_)) => Err(usage(format!("{algorithm} takes no key: leave --key out"))),
-        (_, None) => Ok(None),
+        EpochKind::Key => Ok((Some(key(algorithm, args.key.as_deref())?), 0)),
+        EpochKind::None => Ok((None, 0)),
     }
 }
 
-/// A key for benchmarks, as good as any.
-pub(crate) fn bench_key(algorithm: Algorithm) -> Option<EpochKey> {
+/// The epoch of a height, or of a number with the height of its first block.
+fn numbered_era(
+    algorithm: Algorithm,
+    height: Option<u64>,
+    epoch: Option<u32>,
+) -> Result<(Option<EpochKey>, u64), Failure> {
+    let params = ethash::Params::of(algorithm).ok_or_else(|| usage(format!("{algorithm} has no epochs")))?;
+    let (epoch, height) = match (height, epoch) {
+        (Some(height), _) => (params.epoch_at(height).map_err(usage)?, height),
+        (None, Some(number)) => {
+            let height = u64::from(params.epoch_blocks) * u64::from(number);
+            (params.epoch(number).map_err(usage)?, height)
+        }
+        (None, None) => return Err(usage(format!("{algorithm} needs --height N or --epoch N"))),
+    };
+    Ok((Some(EthashBuilder::key(&epoch)), height))
+}
+
+/// The epoch that a key in hex names.
+pub(crate) fn key(algorithm: Algorithm, hex: Option<&str>) -> Result<EpochKey, Failure> {
+    let expected = format!("expected 1 to {} bytes in hex, such as a block's hash", SeedBytes::MAX);
+    let digits = hex.ok_or_else(|| usage(format!("{algorithm} needs --key HEX: {expected}")))?;
+    let bytes = hex::decode(digits)
+        .map_err(|error| usage(format!("key '{digits}' is not hex ({error}): {expected}")))?;
+    if bytes.is_empty() {
+        return Err(usage(format!("key is empty: {expected}")));
+    }
+    EpochKey::bytes(algorithm, &bytes).map_err(|error| usage(format!("{error}; {expected}")))
+}
+
+/// An epoch for benchmarks: a key as good as any, or the number asked for.
+pub(crate) fn bench_era(
+    algorithm: Algorithm,
+    height: Option<u64>,
+    epoch: Option<u32>,
+) -> Result<Option<EpochKey>, Failure> {
     match algorithm.spec().epoch {
-        EpochKind::Key => EpochKey::bytes(algorithm, b"otedama bench").ok(),
-        EpochKind::Blocks(_) => Some(EpochKey::number(algorithm, 0)),
-        EpochKind::None => None,
+        EpochKind::Key => Ok(EpochKey::bytes(algorithm, b"otedama bench").ok()),
+        // Epoch 0 belongs to no Etchash block, but is one of Etchash's rows all the same.
+        EpochKind::Blocks(_) => {
+            Ok(numbered_era(algorithm, height, epoch.or(height.is_none().then_some(0)))?.0)
+        }
+        EpochKind::None => Ok(None),
     }
 }
 

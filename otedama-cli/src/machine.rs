@@ -20,6 +20,7 @@ use crate::show;
 pub(crate) struct Machine {
     pub(crate) setup: Setup,
     pub(crate) topology: Topology,
+    pub(crate) dag_dir: Option<PathBuf>,
     tuning: TuningCache,
 }
 
@@ -37,7 +38,8 @@ impl Machine {
         };
         let memory = Request { pages, ..Request::default() };
         let setup = Setup { cpu, memory, compile: !args.no_jit, ..Setup::detect() };
-        Machine { setup, topology: Topology::detect(), tuning: TuningCache::user() }
+        let (topology, dag_dir) = (Topology::detect(), args.dag_dir.clone());
+        Machine { setup, topology, dag_dir, tuning: TuningCache::user() }
     }
 
     /// What a worker on this CPU may use: the same, but the memory of its own node.

@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         Command::Bench(bench) => cmd::bench::run(&bench, &cli.machine),
         Command::Hash(hash) => cmd::hash::run(&hash, &cli.machine),
         Command::Scan(scan) => cmd::scan::run(&scan, &cli.machine),
+        Command::Verify(verify) => cmd::verify::run(&verify, &cli.machine),
+        Command::Dag(dag) => cmd::dag::run(&dag, &cli.machine),
         Command::Devices(devices) => cmd::devices::run(&devices, &cli.machine),
         Command::Selftest(selftest) => cmd::selftest::run(&selftest, &cli.machine),
     };

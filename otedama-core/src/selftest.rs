@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::algorithm::Algorithm;
 use crate::epoch::{Epoch, EpochKey};
 use crate::hash256::{Digest, Hash256};
-use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange, version_of};
+use crate::job::{
+    Candidate, Job, JobError, JobId, NonceRange, SearchSpace, VersionMask, VersionRange, version_of,
+};
 use crate::scan::{Attempt, Candidates, HashError, Hasher, ScanError, Scanner, StopFlag};
 use crate::target::{CompactBits, Target, U256};
 
@@ -68,11 +70,14 @@ pub fn hasher(algorithm: Algorithm, hasher: &mut dyn Hasher) -> Result<(), SelfT
 }
 
 /// The epoch of which [`scanner_in`] and [`hasher_in`] know answers, for algorithms that have epochs. Building
-/// its light part takes a second or so, too long for every start: before a kernel of such an algorithm may
+/// its light part takes up to a second, too long for every start: before a kernel of such an algorithm may
 /// work it computes something small as its oracle does, and the known answers are for whoever asks.
 pub fn epoch(algorithm: Algorithm) -> Option<EpochKey> {
-    let answer = KEYED.iter().find(|answer| answer.algorithm == algorithm)?;
-    EpochKey::bytes(algorithm, answer.key).ok()
+    let answer = IN_EPOCH.iter().find(|answer| answer.algorithm == algorithm)?;
+    match answer.epoch {
+        Era::Key(key) => EpochKey::bytes(algorithm, key).ok(),
+        Era::Number(number) => Some(EpochKey::number(algorithm, number)),
+    }
 }
 
 /// Lets a scanner find a known hash's nonce with the epoch of [`epoch`], at the hash itself as the target but
@@ -82,22 +87,18 @@ pub fn epoch(algorithm: Algorithm) -> Option<EpochKey> {
 /// If it misses the one or claims the other.
 pub fn scanner_in(scanner: &mut dyn Scanner, epoch: &Arc<Epoch>) -> Result<(), SelfTestError> {
     let algorithm = scanner.info().algorithm;
-    for answer in KEYED.iter().filter(|answer| answer.algorithm == algorithm) {
-        let (blob, hash) = answer.decode()?;
-        let unusable =
-            |error: &dyn std::fmt::Display| SelfTestError::Answer(format!("{}: {error}", answer.name));
-        let spec = algorithm.spec();
-        let slot = spec.input.nonce_slot().ok_or_else(|| unusable(&"it has no nonce"))?;
-        let mut nonce = [0; 8];
-        nonce[..slot.width].copy_from_slice(&blob[slot.offset..slot.offset + slot.width]);
-        let nonce = u64::from_le_bytes(nonce);
+    for answer in IN_EPOCH.iter().filter(|answer| answer.algorithm == algorithm) {
+        let known = answer.decode()?;
+        let nonce = known.nonce(algorithm);
         // The scanner's lanes and one more, the known nonce not the first.
         let start = nonce.saturating_sub(1);
         let nonces = NonceRange { start, count: scanner.info().lanes as u64 + 1 };
-        let number = hash.to_number(spec.hash_order);
+        let number = known.hash.to_number(algorithm.spec().hash_order);
         for (limit, expected) in [(number, true), (number - U256::from(1), false)] {
+            let unusable =
+                |error: &dyn std::fmt::Display| SelfTestError::Answer(format!("{}: {error}", answer.name));
             let target = Target::new(limit).map_err(|e| unusable(&e))?;
-            let job = Job::blob(JobId(0), algorithm, &blob, None, target).map_err(|e| unusable(&e))?;
+            let job = known.job(algorithm, target).map_err(|e| unusable(&e))?;
             let job = Arc::new(job.with_epoch(*epoch.key()));
             let mut found = Candidates::with_capacity(64);
             scanner.load(&job, Some(epoch))?;
@@ -119,19 +120,24 @@ pub fn scanner_in(scanner: &mut dyn Scanner, epoch: &Arc<Epoch>) -> Result<(), S
 /// Lets a hasher hash the known inputs of the epoch of [`epoch`].
 ///
 /// # Errors
-/// If a digest differs from the published one.
+/// If a digest or a mix hash differs from the published one.
 pub fn hasher_in(
     algorithm: Algorithm,
     hasher: &mut dyn Hasher,
     epoch: &Arc<Epoch>,
 ) -> Result<(), SelfTestError> {
-    for answer in KEYED.iter().filter(|answer| answer.algorithm == algorithm) {
-        let (blob, hash) = answer.decode()?;
+    for answer in IN_EPOCH.iter().filter(|answer| answer.algorithm == algorithm) {
+        let known = answer.decode()?;
         let count = hasher.lanes() + 1;
         let mut digests = vec![Digest::plain([0; 32]); count];
-        hasher.hash_many(&vec![Attempt::Bytes(&blob); count], Some(epoch), &mut digests)?;
-        if let Some(wrong) = digests.iter().find(|digest| digest.pow != hash) {
-            return Err(SelfTestError::Hashed { block: answer.name, expected: hash, found: wrong.pow });
+        hasher.hash_many(&vec![known.attempt(); count], Some(epoch), &mut digests)?;
+        for digest in digests {
+            let mixes = [digest.mix, known.mix].map(|mix| mix.unwrap_or(known.hash));
+            for (found, expected) in [(digest.pow, known.hash), (mixes[0], mixes[1])] {
+                if found != expected {
+                    return Err(SelfTestError::Hashed { block: answer.name, expected, found });
+                }
+            }
         }
     }
     Ok(())
@@ -230,39 +236,138 @@ const BLOCKS: &[(Algorithm, &str, &str, &str)] = &[
 ];
 
 /// A known hash that needs an epoch.
-struct Keyed {
+struct InEpoch {
     algorithm: Algorithm,
     name: &'static str,
-    key: &'static [u8],
-    blob: &'static str,
+    epoch: Era,
+    input: Input,
+    /// In the order the function outputs it.
     hash: &'static str,
 }
 
-impl Keyed {
-    fn decode(&self) -> Result<(Vec<u8>, Hash256), SelfTestError> {
-        let blob = hex::decode(self.blob).ok().filter(|blob| blob.len() >= 43);
-        blob.zip(Hash256::from_raw_hex(self.hash))
-            .ok_or_else(|| SelfTestError::Answer(format!("{} is unreadable", self.name)))
+/// Which epoch.
+enum Era {
+    Key(&'static [u8]),
+    Number(u32),
+}
+
+/// What is hashed, in hex.
+enum Input {
+    Blob(&'static str),
+    Sealed { header_hash: &'static str, nonce: u64, height: u64, mix: &'static str },
+}
+
+/// A known hash, read.
+struct Known {
+    work: KnownWork,
+    hash: Hash256,
+    mix: Option<Hash256>,
+}
+
+enum KnownWork {
+    Blob(Vec<u8>),
+    Sealed { header_hash: Hash256, nonce: u64, height: u64 },
+}
+
+impl InEpoch {
+    fn decode(&self) -> Result<Known, SelfTestError> {
+        let unreadable = || SelfTestError::Answer(format!("{} is unreadable", self.name));
+        let hash = |digits| Hash256::from_raw_hex(digits).ok_or_else(unreadable);
+        let (work, mix) = match self.input {
+            Input::Blob(blob) => (KnownWork::Blob(hex::decode(blob).map_err(|_| unreadable())?), None),
+            Input::Sealed { header_hash, nonce, height, mix } => {
+                (KnownWork::Sealed { header_hash: hash(header_hash)?, nonce, height }, Some(hash(mix)?))
+            }
+        };
+        Ok(Known { work, hash: hash(self.hash)?, mix })
+    }
+}
+
+impl Known {
+    fn attempt(&self) -> Attempt<'_> {
+        match &self.work {
+            KnownWork::Blob(blob) => Attempt::Bytes(blob),
+            &KnownWork::Sealed { ref header_hash, nonce, height } => {
+                Attempt::Sealed { header_hash, nonce, height }
+            }
+        }
+    }
+
+    fn job(&self, algorithm: Algorithm, target: Target) -> Result<Job, JobError> {
+        match &self.work {
+            KnownWork::Blob(blob) => Job::blob(JobId(0), algorithm, blob, None, target),
+            &KnownWork::Sealed { header_hash, height, .. } => {
+                Job::sealed(JobId(0), algorithm, header_hash, height, target)
+            }
+        }
+    }
+
+    fn nonce(&self, algorithm: Algorithm) -> u64 {
+        match (&self.work, algorithm.spec().input.nonce_slot()) {
+            (KnownWork::Sealed { nonce, .. }, _) => *nonce,
+            (KnownWork::Blob(blob), Some(slot)) => {
+                let mut nonce = [0; 8];
+                nonce[..slot.width].copy_from_slice(&blob[slot.offset..][..slot.width]);
+                u64::from_le_bytes(nonce)
+            }
+            (KnownWork::Blob(_), None) => 0,
+        }
     }
 }
 
 /// Test 1e of the reference (tevador/RandomX, `src/tests/tests.cpp`): a Monero blob.
 const REFERENCE_1E: &str = "0b0b98bea7e805e0010a2126d287a2a0cc833d312cb786385a7c2f9de69d25537f584a9bc9977b00000000666fd8753bf61a8631f12984e3fd44f4014eca629276817b56f32e9b68bd82f416";
 
-const KEYED: &[Keyed] = &[
-    Keyed {
+const IN_EPOCH: &[InEpoch] = &[
+    InEpoch {
         algorithm: Algorithm::RandomXV1,
         name: "the reference's test 1e",
-        key: b"test key 001",
-        blob: REFERENCE_1E,
+        epoch: Era::Key(b"test key 001"),
+        input: Input::Blob(REFERENCE_1E),
         hash: "c56414121acda1713c2f2a819d8ae38aed7c80c35c2a769298d34f03833cd5f1",
     },
-    Keyed {
+    InEpoch {
         algorithm: Algorithm::RandomXV2,
         name: "the reference's test 1e of version 2",
-        key: b"test key 001",
-        blob: REFERENCE_1E,
+        epoch: Era::Key(b"test key 001"),
+        input: Input::Blob(REFERENCE_1E),
         hash: "c8e92c5f7c1946fecf06bc382b92e3111da38ee3e6a5ad90704e1a9d8aaf6e76",
+    },
+    InEpoch {
+        algorithm: Algorithm::Ethash,
+        name: "block 22 of Ethereum's test network PoC 9",
+        epoch: Era::Number(0),
+        input: Input::Sealed {
+            header_hash: "372eca2454ead349c3df0ab5d00b0b706b23e49d469387db91811cee0358fc6d",
+            nonce: 0x4957_32e0_ed7a_801c,
+            height: 22,
+            mix: "2f74cdeb198af0b9abe65d22d372e22fb2d474371774a9583c1cc427a07939f5",
+        },
+        hash: "00000b184f1fdd88bfd94c86c39e65db0c36144d5e43f745f722196e730cb614",
+    },
+    InEpoch {
+        algorithm: Algorithm::Etchash,
+        name: "Ethereum Classic's block 12500000",
+        epoch: Era::Number(208),
+        input: Input::Sealed {
+            header_hash: "1d225541aeda9d1110b9e61c0c6c81f12376e9b4111472351196b9d557ba83d8",
+            nonce: 0x431d_9c18_3983_8ea1,
+            height: 12_500_000,
+            mix: "c280665934366eb1ac3fcf5e6f4e37945e05d764acf2a8106a982826078b613c",
+        },
+        hash: "00000000000069bdf3a3bf3bab6529869d8419e477e53898d6c123d023386b20",
+    },
+    InEpoch {
+        algorithm: Algorithm::KawPow,
+        name: "a test vector of Ravencoin",
+        epoch: Era::Number(0),
+        input: Input::Sealed {
+            header_hash: "0000000000000000000000000000000000000000000000000000000000000000",
+            nonce: 0,
+            height: 0,
+            mix: "6e97b47b134fda0c7888802988e1a373affeb28bcd813b6e9a0fc669c935d03a",
+        },
+        hash: "e601a7257a70dc48fccc97a7330d704d776047623b92883d77111fb36870f3d1",
     },
 ];
 

@@ -133,6 +133,8 @@ impl VerifyWorker {
                 claim.pow.and_then(|pow| above_target(claim, Digest { pow: *pow, mix: None }))
             {
                 outcome(index, Err(reject));
+            } else if let Some(reject) = self.implausible(claim) {
+                outcome(index, Err(reject));
             } else {
                 let start = self.bytes.len();
                 claim.job.append_bytes(&claim.candidate, &mut self.bytes);
@@ -141,13 +143,8 @@ impl VerifyWorker {
         }
         let attempts: Vec<Attempt<'_>> = plausible
             .iter()
-            .map(|(index, range)| match claims[*index].job.work() {
-                Work::Blob { .. } => Attempt::Bytes(&self.bytes[range.clone()]),
-                Work::Sealed { header_hash } => Attempt::Sealed {
-                    header_hash,
-                    nonce: claims[*index].candidate.nonce,
-                    height: claims[*index].job.height(),
-                },
+            .map(|(index, range)| {
+                sealed(&claims[*index]).unwrap_or(Attempt::Bytes(&self.bytes[range.clone()]))
             })
             .collect();
         self.digests.clear();
@@ -158,6 +155,23 @@ impl VerifyWorker {
                 *index,
                 hashed.clone().map_err(Reject::Hash).and_then(|()| judge(&claims[*index], *digest)),
             );
+        }
+    }
+}
+
+impl VerifyWorker {
+    /// The refusal of a claim whose own mix hash leads past the target: told without the epoch's memory.
+    fn implausible(&self, claim: &Claim<'_>) -> Option<Reject> {
+        above_target(claim, self.hasher.claimed(&sealed(claim)?, claim.mix?)?)
+    }
+}
+
+/// The attempt of a claim on sealed work.
+fn sealed<'a>(claim: &Claim<'a>) -> Option<Attempt<'a>> {
+    match claim.job.work() {
+        Work::Blob { .. } => None,
+        Work::Sealed { header_hash } => {
+            Some(Attempt::Sealed { header_hash, nonce: claim.candidate.nonce, height: claim.job.height() })
         }
     }
 }
@@ -210,12 +224,14 @@ pub enum Reject {
     #[error("hash {hash} differs from the one claimed", hash = .0.to_raw_hex())]
     WrongHash(Box<Hash256>),
     /// The hash is above the target.
-    #[error("hash {hash} is above the target {target}", hash = digest.pow.to_display_hex())]
+    #[error("hash {hash:064x} is above the target {target}", hash = digest.pow.to_number(algorithm.spec().hash_order))]
     AboveTarget {
         /// What the attempt hashed to.
         digest: Box<Digest>,
         /// What it should have met.
         target: crate::Target,
+        /// The function, which says how the digest is read as a number.
+        algorithm: Algorithm,
     },
     /// There is no worker to prove it.
     #[error("no worker to prove the claim: expected at least one")]
@@ -242,7 +258,7 @@ fn judge(claim: &Claim<'_>, digest: Digest) -> Result<Share, Reject> {
 fn above_target(claim: &Claim<'_>, digest: Digest) -> Option<Reject> {
     let target = *claim.job.target();
     let misses = !digest.meets(claim.job.algorithm(), &target);
-    misses.then(|| Reject::AboveTarget { digest: Box::new(digest), target })
+    misses.then(|| Reject::AboveTarget { digest: Box::new(digest), target, algorithm: claim.job.algorithm() })
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     #[cfg(feature = "rivals")]
     let mut duels: Vec<Duel> = Vec::new();
     for &algorithm in &algorithms {
-        let epoch = match (epochs::bench_key(algorithm), Epochs::of(algorithm, &machine)) {
+        let key = epochs::bench_era(algorithm, args.height, args.epoch)?;
+        let epoch = match (key, Epochs::of(algorithm, &machine)) {
             (Some(key), Some(epochs)) => {
                 let memory = Memory::build(&epochs, &key, args.mode.into(), &interrupted)?;
                 let epoch = Arc::clone(&memory.epoch);

@@ -9,11 +9,11 @@ use otedama_core::scan::{Attempt, Hasher};
 use otedama_core::{Algorithm, Digest};
 use serde_json::json;
 
-use crate::args::{HashArgs, HashCommand, HashRandomxArgs, HashScryptArgs, MachineArgs};
-use crate::cmd;
+use crate::args::{EraArgs, HashArgs, HashCommand, HashRandomxArgs, HashScryptArgs, MachineArgs, SealedArgs};
 use crate::epochs::{self, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
+use crate::{cmd, show};
 
 /// The longest input accepted, in bytes.
 const MAX_INPUT_LEN: usize = 1 << 20;
@@ -24,10 +24,21 @@ const LINES_PER_BATCH: usize = 4096;
 
 pub(crate) fn run(command: &HashCommand, machine: &MachineArgs) -> Outcome {
     let machine = Machine::detect(machine);
+    match command {
+        HashCommand::Ethash(args) => {
+            let algorithm = if args.etchash { Algorithm::Etchash } else { Algorithm::Ethash };
+            return hash_sealed(algorithm, &args.sealed, args.height, args.epoch, &machine);
+        }
+        HashCommand::Kawpow(args) => {
+            return hash_sealed(Algorithm::KawPow, &args.sealed, Some(args.height), None, &machine);
+        }
+        _ => {}
+    }
     let (algorithm, args) = match command {
         HashCommand::Sha256d(args) => (Algorithm::Sha256d, &args.common),
         HashCommand::Scrypt(args) => (Algorithm::Scrypt, &args.common),
         HashCommand::Randomx(args) => (args.variant.into(), &args.common),
+        HashCommand::Ethash(_) | HashCommand::Kawpow(_) => unreachable!("done above"),
     };
     let mut function = match command {
         HashCommand::Scrypt(args) => Function::scrypt(args, &machine)?,
@@ -42,6 +53,7 @@ pub(crate) fn run(command: &HashCommand, machine: &MachineArgs) -> Outcome {
             }
             Function::randomx(args, algorithm, &machine)?
         }
+        HashCommand::Ethash(_) | HashCommand::Kawpow(_) => unreachable!("done above"),
     };
     if args.input == "-" {
         return hash_lines(io::stdin().lock(), algorithm, args, &mut function);
@@ -49,6 +61,34 @@ pub(crate) fn run(command: &HashCommand, machine: &MachineArgs) -> Outcome {
     let input = decode(&args.input).map_err(usage)?;
     let digests = function.hash_many(&[input])?;
     print_digests(algorithm, args, &[args.input.trim()], &digests)
+}
+
+/// Hashes one sealed header with one nonce.
+fn hash_sealed(
+    algorithm: Algorithm,
+    args: &SealedArgs,
+    height: Option<u64>,
+    epoch: Option<u32>,
+    machine: &Machine,
+) -> Outcome {
+    let (key, height) = epochs::era(algorithm, &EraArgs { key: None, height, epoch })?;
+    let header_hash = cmd::hash256("header hash", &args.header_hash)?;
+    let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None)?;
+    let mut hasher = kernel.hasher(&machine.setup)?;
+    let epochs = key.and_then(|key| Some((key, Epochs::of(key.algorithm, machine)?)));
+    let Some((key, epochs)) = epochs else { return Err(cmd::no_kernel("hash", algorithm)) };
+    let epoch = epochs.build_or_lighter(&key, args.mode.into(), &*cmd::interrupt_flag()?)?;
+    let attempt = Attempt::Sealed { header_hash: &header_hash, nonce: args.nonce, height };
+    let mut digest = [Digest::plain([0; 32])];
+    hasher.hash_many(&[attempt], Some(&epoch), &mut digest).map_err(work)?;
+    let [digest] = digest;
+    let (mix, pow) = (digest.mix.map(|mix| mix.to_raw_hex()), digest.pow.to_raw_hex());
+    if args.json {
+        show::print_json(&json!({ "algorithm": algorithm.name(), "mix": mix, "digest": pow }))?;
+    } else {
+        show::print_line(&format!("mix {}  digest {pow}", mix.unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 /// What turns inputs into digests.
@@ -84,7 +124,7 @@ impl Function {
 
     fn randomx(args: &HashRandomxArgs, algorithm: Algorithm, machine: &Machine) -> Result<Function, Failure> {
         let key = epochs::key(algorithm, Some(&args.key))?;
-        let (Some(key), Some(epochs)) = (key, Epochs::of(algorithm, machine)) else {
+        let Some(epochs) = Epochs::of(algorithm, machine) else {
             return Err(cmd::no_kernel("hash", algorithm));
         };
         // A bad kernel name is said before the epoch is built.

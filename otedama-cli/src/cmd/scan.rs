@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use otedama_core::algorithm::Input;
 use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
 use otedama_core::epoch::Depth;
+use otedama_core::job::JobError;
 use otedama_core::{Engine, HashRate, Job, JobId, NonceRange, Share, Target, Verifier, scan};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::{MachineArgs, ScanArgs, ScanMode};
 use crate::epochs::{self, Aside, Epochs};
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     let assignment = Assignment::part(Arc::clone(&job), space).map_err(usage)?;
     let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
     let interrupted = cmd::interrupt_flag()?;
-    let epochs = Epochs::of(args.algorithm, &machine).map(Arc::new);
+    let epochs = job.epoch().and_then(|key| Epochs::of(key.algorithm, &machine)).map(Arc::new);
     let mut assignment = assignment;
     let mut epoch = None;
     if let (Some(key), Some(epochs)) = (job.epoch(), &epochs) {
@@ -139,24 +140,21 @@ fn job(args: &ScanArgs) -> Result<Job, Failure> {
     if scan::kernels(args.algorithm).next().is_none() {
         return Err(cmd::no_kernel("scan", args.algorithm));
     }
-    let expected = match args.algorithm.spec().input {
-        Input::Header { len, .. } => format!("expected {} hex digits", 2 * len),
-        Input::Blob { min_len, max_len, .. } => {
-            format!("expected {} to {} hex digits", 2 * min_len, 2 * max_len)
-        }
-        Input::Sealed => "expected 64 hex digits".to_owned(),
-    };
-    let header = hex::decode(&args.header).map_err(|error| match error {
-        hex::FromHexError::OddLength => usage(format!("header has {} digits: {expected}", args.header.len())),
-        error => usage(format!("header is not hexadecimal: {error}; {expected}")),
-    })?;
-    let key = epochs::key(args.algorithm, args.key.as_deref())?;
     let target = match (args.target, args.difficulty) {
         (Some(target), _) => target,
         (None, Some(difficulty)) => Target::from_difficulty(args.algorithm, difficulty),
         (None, None) => return Err(usage("no target: expected --target HEX or --difficulty D")),
     };
-    let job = Job::blob(JobId(0), args.algorithm, &header, args.version_mask, target).map_err(usage)?;
+    let (id, algorithm) = (JobId(0), args.algorithm);
+    let (key, height) = epochs::era(algorithm, &args.era)?;
+    let job = match algorithm.spec().input {
+        Input::Sealed if args.version_mask.is_some() => Err(JobError::NothingToRoll { algorithm }),
+        Input::Sealed => {
+            Job::sealed(id, algorithm, cmd::hash256("header hash", &args.header)?, height, target)
+        }
+        _ => Job::blob(id, algorithm, &cmd::header(algorithm, &args.header)?, args.version_mask, target),
+    };
+    let job = job.map_err(usage)?;
     Ok(match key {
         Some(key) => job.with_epoch(key),
         None => job,
@@ -167,10 +165,20 @@ fn print_find(share: &Share, job: &Job, args: &ScanArgs) -> Outcome {
     let version = share.version().or_else(|| job.version());
     let digest = share.digest().pow.to_raw_hex();
     if args.json {
-        show::print_json(&json!({ "nonce": share.nonce(), "version": version, "digest": digest }))?;
+        let mix = share.digest().mix.map(|mix| mix.to_raw_hex());
+        let find = json!({ "nonce": share.nonce(), "version": version, "digest": digest });
+        show::print_json(&with(find, "mix", mix))?;
     } else {
         let version = version.map_or(String::new(), |version| format!("  version {version:#010x}"));
         show::print_line(&format!("nonce {}{version}  digest {digest}", share.nonce()))?;
     }
     Ok(())
+}
+
+/// An object with one more field, if there is a value for it.
+fn with(mut object: Value, name: &str, value: Option<String>) -> Value {
+    if let Some(value) = value {
+        object[name] = value.into();
+    }
+    object
 }

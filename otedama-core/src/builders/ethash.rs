@@ -171,7 +171,9 @@ mod tests {
     fn builders_know_their_epochs_sizes() {
         for algorithm in Algorithm::ALL {
             if let EpochKind::Blocks(blocks) = algorithm.spec().epoch {
-                let builder = super::super::builder(algorithm, &Cpu::detect(), super::super::ItemsBy::default()).unwrap();
+                let builder =
+                    super::super::builder(algorithm, &Cpu::detect(), super::super::ItemsBy::default())
+                        .unwrap();
                 let key = EpochKey::number(algorithm, 2047);
                 assert_eq!(builder.light_bytes(&key), 285_081_536);
                 assert_eq!(builder.full_bytes(&key), Some(18_245_220_736));

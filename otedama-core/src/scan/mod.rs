@@ -17,6 +17,7 @@ pub use table::{Kernel, KernelError, Setup, kernel, kernels, oracle, prover};
 
 mod randomx;
 mod scrypt;
+mod sealed;
 mod sha256d;
 mod table;
 
@@ -65,6 +66,13 @@ pub trait Hasher: Send {
         epoch: Option<&Arc<Epoch>>,
         digests: &mut [Digest],
     ) -> Result<(), HashError>;
+
+    /// The digest that a claimed mix hash leads to, where an algorithm can tell without its epoch (Ethash,
+    /// KawPow): if that misses the target there is nothing to hash. Whether the mix is right is another
+    /// question.
+    fn claimed(&self, _attempt: &Attempt<'_>, _mix: &Hash256) -> Option<Digest> {
+        None
+    }
 }
 
 /// One input to hash.
@@ -324,6 +332,14 @@ fn check_epoch(job: &Job, epoch: &Epoch) -> Result<(), ScanError> {
     }
 }
 
+/// Checks that there is a place for each digest.
+fn check_lengths(attempts: &[Attempt<'_>], digests: &[Digest]) -> Result<(), HashError> {
+    if attempts.len() != digests.len() {
+        return Err(HashError::Lengths { inputs: attempts.len(), digests: digests.len() });
+    }
+    Ok(())
+}
+
 /// Checks every hasher of blobs makes before it starts.
 fn check_attempts(
     algorithm: Algorithm,
@@ -332,9 +348,7 @@ fn check_attempts(
     fits: impl Fn(&[u8]) -> bool,
     expected: &'static str,
 ) -> Result<(), HashError> {
-    if attempts.len() != digests.len() {
-        return Err(HashError::Lengths { inputs: attempts.len(), digests: digests.len() });
-    }
+    check_lengths(attempts, digests)?;
     for attempt in attempts {
         match attempt.bytes() {
             Some(bytes) if fits(bytes) => {}

@@ -6,10 +6,13 @@
 use std::fmt;
 
 use super::randomx::{self, Machinery};
+use super::sealed::{self, Ethash, Function, KawPow};
 use super::{Hasher, Scanner, scrypt, sha256d};
 use crate::algo;
 use crate::algorithm::Algorithm;
 use crate::cpu::{Cpu, Isa};
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::jit;
 use crate::mem::{MemError, Request};
 use crate::selftest::{self, SelfTestError};
 use crate::topology::NodeId;
@@ -47,6 +50,9 @@ enum Make {
     Sha256d(fn(&Cpu) -> Option<Box<dyn algo::sha256d::Kernel>>),
     Scrypt(fn(&Cpu) -> Option<Box<dyn algo::scrypt::Kernel>>),
     RandomX(Machinery),
+    Ethash(fn(&Cpu) -> Option<Box<dyn algo::ethash::Kernel>>),
+    /// The error is the reason why programs cannot be compiled.
+    KawPow(fn(&Cpu) -> Option<Result<Box<dyn algo::kawpow::Kernel>, String>>),
 }
 
 impl Kernel {
@@ -78,10 +84,8 @@ impl Kernel {
         }
         let code = |reason| KernelError::Code { kernel: self.name, reason };
         match self.make {
-            Make::RandomX(Machinery::Compiled(_)) if !setup.compile => {
-                Some(code("compiling was switched off".to_owned()))
-            }
-            Make::RandomX(Machinery::Compiled(_)) => randomx::obstacle().map(code),
+            Make::RandomX(Machinery::Compiled(_)) => compiler_obstacle(setup).map(code),
+            Make::KawPow(_) if !self.is_oracle() => compiler_obstacle(setup).map(code),
             _ => None,
         }
     }
@@ -101,6 +105,9 @@ impl Kernel {
             Make::Sha256d(make) => sha256d::scanner(self.name, self.made(make(&setup.cpu))?),
             Make::Scrypt(make) => scrypt::scanner(self.name, self.made(make(&setup.cpu))?, setup)?,
             Make::RandomX(machinery) => return randomx::scanner(self.algorithm, self.name, machinery, setup),
+            Make::Ethash(_) | Make::KawPow(_) => {
+                return sealed::scanner(self.algorithm, self.name, self.function(setup)?, setup);
+            }
         };
         selftest::scanner(scanner.as_mut()).map_err(|error| self.failed(error))?;
         Ok(scanner)
@@ -116,9 +123,24 @@ impl Kernel {
             Make::Sha256d(make) => sha256d::hasher(self.name, self.made(make(&setup.cpu))?),
             Make::Scrypt(make) => scrypt::hasher(self.name, self.made(make(&setup.cpu))?, setup)?,
             Make::RandomX(machinery) => return randomx::hasher(self.algorithm, self.name, machinery, setup),
+            Make::Ethash(_) | Make::KawPow(_) => {
+                return sealed::hasher(self.algorithm, self.name, self.function(setup)?, setup);
+            }
         };
         selftest::hasher(self.algorithm, hasher.as_mut()).map_err(|error| self.failed(error))?;
         Ok(hasher)
+    }
+
+    /// The function on sealed headers that this row makes.
+    fn function(&self, setup: &Setup) -> Result<Box<dyn Function>, KernelError> {
+        match self.make {
+            Make::Ethash(make) => Ok(Box::new(Ethash(self.made(make(&setup.cpu))?))),
+            Make::KawPow(make) => {
+                let code = |reason| KernelError::Code { kernel: self.name, reason };
+                Ok(Box::new(KawPow::new(self.made(make(&setup.cpu))?.map_err(code)?)))
+            }
+            _ => Err(KernelError::None(self.algorithm)),
+        }
     }
 
     fn made<K>(&self, kernel: Option<K>) -> Result<K, KernelError> {
@@ -138,6 +160,11 @@ impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kernel({})", self.name)
     }
+}
+
+/// Why programs cannot be compiled, if so.
+fn compiler_obstacle(setup: &Setup) -> Option<String> {
+    if setup.compile { randomx::obstacle() } else { Some("compiling was switched off".to_owned()) }
 }
 
 /// Every kernel of an algorithm, whether this CPU can run it or not.
@@ -245,6 +272,22 @@ const fn randomx_row(algorithm: Algorithm, name: &'static str, machines: usize) 
     row(algorithm, name, Isa::AesNi, Make::RandomX(Machinery::Compiled(machines)))
 }
 
+/// Ethash and Etchash have the same kernels.
+#[cfg(target_arch = "x86_64")]
+const ETHASH_AVX512: Make =
+    Make::Ethash(|cpu| Some(Box::new(algo::ethash::LanesKernel::avx512(cpu.avx512()?))));
+#[cfg(target_arch = "x86_64")]
+const ETHASH_AVX2: Make = Make::Ethash(|cpu| Some(Box::new(algo::ethash::LanesKernel::avx2(cpu.avx2()?))));
+const ETHASH_PORTABLE: Make = Make::Ethash(|_| Some(Box::new(algo::ethash::Portable)));
+
+/// A kernel of KawPow that compiles its programs, if it may.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn boxed<K: algo::kawpow::Kernel + 'static>(
+    kernel: Result<K, crate::mem::exec::ExecError>,
+) -> Option<Result<Box<dyn algo::kawpow::Kernel>, String>> {
+    Some(kernel.map(|kernel| Box::new(kernel) as _).map_err(|error| error.to_string()))
+}
+
 static KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     row(
@@ -329,4 +372,33 @@ static KERNELS: &[Kernel] = &[
     randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x3", 3),
     randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x4", 4),
     oracle_row(Algorithm::RandomXV2, "randomx-v2-portable", Make::RandomX(Machinery::Interpreted)),
+    #[cfg(target_arch = "x86_64")]
+    row(Algorithm::Ethash, "ethash-avx512", Isa::Avx512, ETHASH_AVX512),
+    #[cfg(target_arch = "x86_64")]
+    row(Algorithm::Ethash, "ethash-avx2", Isa::Avx2, ETHASH_AVX2),
+    oracle_row(Algorithm::Ethash, "ethash-portable", ETHASH_PORTABLE),
+    #[cfg(target_arch = "x86_64")]
+    row(Algorithm::Etchash, "etchash-avx512", Isa::Avx512, ETHASH_AVX512),
+    #[cfg(target_arch = "x86_64")]
+    row(Algorithm::Etchash, "etchash-avx2", Isa::Avx2, ETHASH_AVX2),
+    oracle_row(Algorithm::Etchash, "etchash-portable", ETHASH_PORTABLE),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    row(
+        Algorithm::KawPow,
+        "kawpow-avx512",
+        Isa::Avx512,
+        Make::KawPow(|cpu| boxed(jit::KawPowKernel::avx512(cpu.avx512()?, cpu.avx512_bit_counts()))),
+    ),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    row(
+        Algorithm::KawPow,
+        "kawpow-avx2",
+        Isa::Avx2,
+        Make::KawPow(|cpu| boxed(jit::KawPowKernel::avx2(cpu.avx2()?))),
+    ),
+    oracle_row(
+        Algorithm::KawPow,
+        "kawpow-portable",
+        Make::KawPow(|_| Some(Ok(Box::new(algo::kawpow::Portable)))),
+    ),
 ];

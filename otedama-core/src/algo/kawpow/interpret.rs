@@ -50,11 +50,14 @@ pub fn row(dataset: &impl Dataset, index: u32) -> Row {
 }
 
 impl Mix {
+    /// Nothing but zeros.
+    pub(super) const ZERO: Mix = Mix([[0; LANES]; REGISTERS]);
+
     /// The first contents of all registers, from the seed of a hash.
     #[inline(always)]
     pub fn of_seed(seed: [u32; 2]) -> Mix {
         let mut random: [Kiss99; LANES] = std::array::from_fn(|lane| Kiss99::of_lane(seed, lane as u32));
-        let mut mix = Mix([[0; LANES]; REGISTERS]);
+        let mut mix = Mix::ZERO;
         for register in &mut mix.0 {
             for (word, random) in register.iter_mut().zip(&mut random) {
                 *word = random.next();
