@@ -7,3 +7,4 @@ pub mod blake2b;
 pub mod keccak;
 pub mod salsa20;
 pub mod sha256;
+pub mod xxh64;

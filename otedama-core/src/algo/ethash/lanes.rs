@@ -410,8 +410,8 @@ trait Digest<T>: Copy {
     /// From the 64 bytes.
     fn load(token: T, item: &Item) -> Self;
 
-    /// Keccak-512 of the exclusive or of this and another.
-    fn link(self, other: Self) -> Self;
+    /// Keccak-512 of the exclusive or of this and an item.
+    fn link(self, other: &Item) -> Self;
 
     /// To the 64 bytes.
     fn store(self, item: &mut Item);
@@ -432,8 +432,8 @@ impl Digest<Avx512> for Planes {
     }
 
     #[inline(always)]
-    fn link(self, other: Planes) -> Planes {
-        self.xor(other).keccak512()
+    fn link(self, other: &Item) -> Planes {
+        Planes::link(self, other)
     }
 
     #[inline(always)]
@@ -442,7 +442,7 @@ impl Digest<Avx512> for Planes {
     }
 }
 
-/// A digest in general registers. Four states beside each other would gain nothing here.
+/// A digest in general registers: 256-bit vectors gain nothing for one state.
 #[derive(Clone, Copy)]
 struct Words([u64; 8]);
 
@@ -453,10 +453,10 @@ impl Digest<Avx2> for Words {
     }
 
     #[inline(always)]
-    fn link(self, other: Words) -> Words {
+    fn link(self, other: &Item) -> Words {
         let mut state = [0; 25];
-        for (word, (a, b)) in state.iter_mut().zip(self.0.iter().zip(other.0)) {
-            *word = a ^ b;
+        for (i, word) in self.0.into_iter().enumerate() {
+            state[i] = word ^ long_word(other, i);
         }
         state[8] = 1 | 1 << 63;
         keccak::f1600(&mut state);
@@ -491,9 +491,8 @@ impl<T: ChainToken> Vectorized for Chain<'_, T> {
         let remainder = Remainder::by(n as u32);
         items[0] = keccak::keccak512(seed);
         let mut last = T::Digest::load(token, &items[0]);
-        let nothing = T::Digest::load(token, &[0; ITEM_BYTES]);
         for item in &mut items[1..] {
-            last = last.link(nothing);
+            last = last.link(&[0; ITEM_BYTES]);
             last.store(item);
             progress.hashed()?;
         }
@@ -502,8 +501,7 @@ impl<T: ChainToken> Vectorized for Chain<'_, T> {
                 if let Some(item) = items.get(i + AHEAD) {
                     prefetch(&items[remainder.of(first_word(item))]);
                 }
-                let other = T::Digest::load(token, &items[remainder.of(first_word(&items[i]))]);
-                last = last.link(other);
+                last = last.link(&items[remainder.of(first_word(&items[i]))]);
                 last.store(&mut items[i]);
                 progress.hashed()?;
             }
