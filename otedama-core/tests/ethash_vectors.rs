@@ -67,7 +67,7 @@ fn every_epochs_size_is_the_largest_with_a_prime_number_of_items() {
             .map(|n| n as u64)
             .collect()
     };
-    let is_prime = |n: u64| primes.iter().take_while(|&&p| p * p <= n).all(|p| n % p != 0);
+    let is_prime = |n: u64| primes.iter().take_while(|&&p| p * p <= n).all(|p| !n.is_multiple_of(*p));
     let check = |bytes: u64, upper: u64, item: u64| {
         assert_eq!(bytes % item, 0);
         assert!(bytes < upper && is_prime(bytes / item), "{bytes}");
@@ -358,6 +358,11 @@ fn kernels_agree_with_the_oracle_on_every_count() {
                     kernel.items(&light, first, &mut items);
                     for (index, item) in (first..).zip(&items) {
                         assert_eq!(*item, light.item(index), "{}: item {index}", kernel.name());
+                    }
+                    let indices: Vec<u32> = (first..).take(count).map(|i| i ^ 0x5a5a).collect();
+                    kernel.items_at(&light, &indices, &mut items);
+                    for (index, item) in indices.iter().zip(&items) {
+                        assert_eq!(*item, light.item(*index), "{}: item {index}", kernel.name());
                     }
                 }
             }

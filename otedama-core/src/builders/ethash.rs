@@ -5,7 +5,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::algo::ethash;
+#[cfg(target_arch = "x86_64")]
+use crate::algo::ethash::LanesKernel;
 use crate::algo::ethash::{EthashEpoch, Item, Kernel, Light, Params, Portable};
 use crate::cpu::Cpu;
 use crate::epoch::{Cancelled, Chunks, EpochBuilder, EpochFile, EpochKey, EpochSeed, Progress};
@@ -14,7 +15,7 @@ use crate::epoch::{Cancelled, Chunks, EpochBuilder, EpochFile, EpochKey, EpochSe
 const REPORT_ITEMS: usize = 1024;
 
 /// Builds caches and datasets of one algorithm of the family. Keys are numbers of epochs up to
-/// [`ethash::LAST_EPOCH`]; [`EthashBuilder::key`] makes them.
+/// [`LAST_EPOCH`](crate::algo::ethash::LAST_EPOCH); [`EthashBuilder::key`] makes them.
 ///
 /// # Panics
 /// Asked for an epoch with key bytes or a higher number it panics, which the store turns into
@@ -110,9 +111,9 @@ impl EpochBuilder for EthashBuilder {
 fn kernel(cpu: &Cpu) -> Box<dyn Kernel> {
     #[cfg(target_arch = "x86_64")]
     if let Some(token) = cpu.avx512() {
-        return Box::new(ethash::LanesKernel::avx512(token));
+        return Box::new(LanesKernel::avx512(token));
     } else if let Some(token) = cpu.avx2() {
-        return Box::new(ethash::LanesKernel::avx2(token));
+        return Box::new(LanesKernel::avx2(token));
     }
     let _ = cpu;
     Box::new(Portable)

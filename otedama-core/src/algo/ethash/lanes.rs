@@ -76,7 +76,12 @@ impl<T: ChainToken> Kernel for LanesKernel<T> {
     }
 
     fn items(&self, light: &Light<'_>, first: u32, out: &mut [Item]) {
-        self.token.run(Items { light, first, out });
+        self.token.run(Items { light, index: |i| first.wrapping_add(i as u32), out });
+    }
+
+    fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]) {
+        assert_eq!(indices.len(), out.len(), "an item for each index");
+        self.token.run(Items { light, index: |i: usize| indices[i], out });
     }
 
     fn hash_light(&self, light: &Light<'_>, attempts: &[Attempt], out: &mut [Outcome]) {
@@ -111,23 +116,22 @@ impl Remainder {
     }
 }
 
-/// Consecutive items.
-struct Items<'a> {
+/// Items by number: `out[i]` is item `index(i)`.
+struct Items<'a, F> {
     light: &'a Light<'a>,
-    first: u32,
+    index: F,
     out: &'a mut [Item],
 }
 
-impl Vectorized for Items<'_> {
+impl<F: Fn(usize) -> u32> Vectorized for Items<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn run_on<L: Lanes>(self, token: L::Token) {
         let mut batch = Batch::new(self.light);
         for (number, out) in self.out.chunks_mut(ITEMS_IN_FLIGHT).enumerate() {
-            let first = self.first + (number * ITEMS_IN_FLIGHT) as u32;
-            for (i, index) in batch.indices.iter_mut().enumerate() {
-                *index = first.wrapping_add(i as u32);
+            for (i, index) in batch.indices[..out.len()].iter_mut().enumerate() {
+                *index = (self.index)(number * ITEMS_IN_FLIGHT + i);
             }
             batch.compute::<L>(token, out.len());
             for (out, mix) in out.iter_mut().zip(&batch.mixes) {
