@@ -443,10 +443,12 @@ pub(crate) enum DagCommand {
 
 /// Which dataset, and where it is kept.
 #[derive(Args, Debug)]
-#[command(after_help = "A file is written whole or not at all, and carries checksums: 'check' reads all of it.
+#[command(
+    after_help = "A file is written whole or not at all, and carries checksums: 'check' reads all of it.
 
 Example:
-  otedama-cli dag build --algorithm ethash --epoch 0 --dir dags")]
+  otedama-cli dag build --algorithm ethash --epoch 0 --dir dags"
+)]
 pub(crate) struct DagArgs {
     /// ethash, etchash or kawpow
     #[arg(long, value_name = "NAME")]

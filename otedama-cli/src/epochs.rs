@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use otedama_core::Algorithm;
 use otedama_core::algo::ethash;
 use otedama_core::algorithm::EpochKind;
-use otedama_core::cpu::Cpu;
 use otedama_core::builders::{self, EthashBuilder, ItemsBy};
+use otedama_core::cpu::Cpu;
 use otedama_core::epoch::{
-    Depth, Epoch, EpochBuilder, EpochError, EpochFile, EpochKey, EpochStore, Progress, SeedBytes,
-    StoreConfig,
+    Depth, Epoch, EpochBuilder, EpochError, EpochFile, EpochKey, EpochStore, Progress, SeedBytes, StoreConfig,
 };
 
 use crate::args::EraArgs;
@@ -108,7 +107,10 @@ impl Epochs {
         let epoch = self.store.get(&builder, key, depth, progress)?;
         let damaged = file.as_ref().map_or(0, |file| file.damaged());
         if damaged > 0 {
-            eprintln!("{damaged} parts of {} were damaged and built again", EpochFile::path(folder, key).display());
+            eprintln!(
+                "{damaged} parts of {} were damaged and built again",
+                EpochFile::path(folder, key).display()
+            );
         }
         // Without a file the work goes on as well as with one.
         if let (true, Some(full)) = (file.is_none() || damaged > 0, epoch.full())

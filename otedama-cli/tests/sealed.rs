@@ -134,12 +134,17 @@ fn epochs_nonces_and_hashes_that_cannot_be_are_said_at_once() {
         refused(&[&["hash", algorithm][..], more].concat(), words);
     };
     hash("ethash", &["--epoch", "32001", "--nonce", NONCE, HEADER], &["32001", "expected 0 to 32000"]);
-    hash("ethash", &["--height", "999999999999", "--nonce", NONCE, HEADER], &["999999999999", "expected 0 to"]);
+    hash(
+        "ethash",
+        &["--height", "999999999999", "--nonce", NONCE, HEADER],
+        &["999999999999", "expected 0 to"],
+    );
     hash("kawpow", &["--height", "999999999", "--nonce", NONCE, HEADER], &["999999999", "expected 0 to"]);
     hash("ethash", &["--nonce", NONCE, HEADER], &["--height", "--epoch"]);
     hash("ethash", &["--height", "1", "--epoch", "0", "--nonce", NONCE, HEADER], &["--epoch"]);
     hash("ethash", &["--height", "-1", "--nonce", NONCE, HEADER], &["-1"]);
-    for (nonce, length) in [("", "0"), ("12", "2"), ("495732e0ed7a801c0", "17"), ("0x495732e0ed7a801", "15")] {
+    for (nonce, length) in [("", "0"), ("12", "2"), ("495732e0ed7a801c0", "17"), ("0x495732e0ed7a801", "15")]
+    {
         hash("ethash", &["--height", "1", "--nonce", nonce, HEADER], &[length, "expected 16 hex digits"]);
     }
     hash("ethash", &["--height", "1", "--nonce", "495732e0ed7a801g", HEADER], &["expected 16 hex digits"]);

@@ -43,12 +43,12 @@
 //! | [`hash256`], [`target`] | digests, targets, compact bits, difficulties, hash rates; **the one comparison** of a hash with a target ([`Digest::meets`]) | how a hash is computed |
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
-//! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, a round of AES as their specifications put them: the oracles | vectors, tokens |
+//! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, Keccak, a round of AES as their specifications put them: the oracles | vectors, tokens |
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs to machine code, and machines that run them (unsafe; x86-64 Linux) | epochs, jobs |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
-//! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs | scanners, pools |
+//! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs; a full part kept on disk | scanners, pools |
 //! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
 //! | [`job`] | a job, its search space (nonce x version), a candidate | kernels |
 //! | [`scan`] | the traits [`scan::Scanner`] and [`scan::Hasher`], and **the one table** of kernels | networks, clocks, logs |
@@ -58,10 +58,9 @@
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock; only [`tune`] writes a file, and only where it is told to;
-//! no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the building of
-//! epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices, versions per
-//! scan, bytes of epochs.
+//! [`engine`], [`measure`] and [`tune`] read a clock; only [`tune`] and [`epoch`] write files, and only where
+//! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the building of epochs. Memory has limits that are
+//! stated: candidates, slices, versions per scan, bytes of epochs.
 //!
 //! # Where this differs from the first design, and why
 //!

@@ -67,7 +67,7 @@ fn every_epochs_size_is_the_largest_with_a_prime_number_of_items() {
             .map(|n| n as u64)
             .collect()
     };
-    let is_prime = |n: u64| primes.iter().take_while(|&&p| p * p <= n).all(|p| n % p != 0);
+    let is_prime = |n: u64| primes.iter().take_while(|&&p| p * p <= n).all(|p| !n.is_multiple_of(*p));
     let check = |bytes: u64, upper: u64, item: u64| {
         assert_eq!(bytes % item, 0);
         assert!(bytes < upper && is_prime(bytes / item), "{bytes}");
@@ -324,6 +324,73 @@ fn check_case(case: &Value, light: &Light<'_>, cache: &[u8], kernel: &dyn Kernel
             assert_eq!(hashed(&[attempt(case)]), [expected], "{what}");
             assert_eq!(hash(light, &attempt(case)), expected, "{what}: the oracle");
         }
+    }
+}
+
+/// Any number of hashes and items at once, on memory of odd sizes, with the parents of either row.
+#[test]
+fn kernels_agree_with_the_oracle_on_every_count() {
+    let dataset_bytes = 509 * 128;
+    let cache = cache(67 * 64, &[7; 32]);
+    for parents in [256, 512, 1, 0] {
+        let light = Light::new(parents, &cache, dataset_bytes);
+        let memory: Vec<u8> = (0..light.pages()).flat_map(|page| light.page(page)).collect();
+        let full = Full::new(&memory);
+        let attempts: Vec<Attempt> = (0..70)
+            .map(|i: u64| Attempt {
+                header_hash: keccak256(&i.to_le_bytes()),
+                nonce: i.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            })
+            .collect();
+        let expected: Vec<Outcome> = attempts.iter().map(|attempt| hash(&full, attempt)).collect();
+        for kernel in kernels() {
+            for count in (0..=20).chain([31, 32, 33, 63, 64, 65, 70]) {
+                let mut outcomes = vec![Outcome::default(); count];
+                kernel.hash_full(&full, &attempts[..count], &mut outcomes);
+                assert_eq!(outcomes, expected[..count], "{}: {count} full", kernel.name());
+                if count <= 20 {
+                    outcomes.fill(Outcome::default());
+                    kernel.hash_light(&light, &attempts[..count], &mut outcomes);
+                    assert_eq!(outcomes, expected[..count], "{}: {count} light", kernel.name());
+                }
+                let mut items = vec![[0; 64]; count];
+                for first in [0, 5, u32::MAX - 100] {
+                    kernel.items(&light, first, &mut items);
+                    for (index, item) in (first..).zip(&items) {
+                        assert_eq!(*item, light.item(index), "{}: item {index}", kernel.name());
+                    }
+                    let indices: Vec<u32> = (first..).take(count).map(|i| i ^ 0x5a5a).collect();
+                    kernel.items_at(&light, &indices, &mut items);
+                    for (index, item) in indices.iter().zip(&items) {
+                        assert_eq!(*item, light.item(*index), "{}: item {index}", kernel.name());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn kernels_build_the_oracles_caches_and_stop_when_told() {
+    for kernel in kernels() {
+        for items in [1, 2, 3, 4, 5, 61, 5003] {
+            let seed = [items as u8; 32];
+            let (mut built, mut reported) = (vec![0; 64 * items], 0);
+            let report = &mut |bytes| {
+                reported += bytes;
+                ControlFlow::Continue(())
+            };
+            assert!(kernel.build_cache(&seed, &mut built, report).is_continue());
+            assert_eq!(reported, built.len());
+            assert!(built == cache(64 * items as u64, &seed), "{}: {items} items", kernel.name());
+        }
+        let mut calls = 0;
+        let report = &mut |_| {
+            calls += 1;
+            ControlFlow::Break(())
+        };
+        assert!(kernel.build_cache(&[0; 32], &mut vec![0; 64 * 50_000], report).is_break());
+        assert_eq!(calls, 1);
     }
 }
 

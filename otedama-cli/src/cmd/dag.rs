@@ -45,7 +45,9 @@ fn check(args: &DagArgs) -> Outcome {
     let file = file.ok_or_else(|| work(format!("there is no {}: build it first", path.display())))?;
     file.check().map_err(work)?;
     if args.json {
-        return Ok(show::print_json(&json!({ "path": path.display().to_string(), "bytes": bytes, "valid": true }))?);
+        return Ok(show::print_json(
+            &json!({ "path": path.display().to_string(), "bytes": bytes, "valid": true }),
+        )?);
     }
     let (size, seconds) = (show::bytes(bytes as u64), begun.elapsed().as_secs_f64());
     Ok(show::print_line(&format!("{}: {size}, intact, read in {seconds:.1} s", path.display()))?)

@@ -3,17 +3,19 @@
 #![forbid(unsafe_code)]
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use crate::algo::ethash;
+#[cfg(target_arch = "x86_64")]
+use crate::algo::ethash::LanesKernel;
 use crate::algo::ethash::{EthashEpoch, Item, Kernel, Light, Params, Portable};
 use crate::cpu::Cpu;
-use crate::epoch::{Cancelled, Chunks, EpochBuilder, EpochKey, EpochSeed, Progress};
+use crate::epoch::{Cancelled, Chunks, EpochBuilder, EpochFile, EpochKey, EpochSeed, Progress};
 
 /// After how many items [`Progress`] is told: a millisecond or two when fast, thirty when not.
 const REPORT_ITEMS: usize = 1024;
 
 /// Builds caches and datasets of one algorithm of the family. Keys are numbers of epochs up to
-/// [`ethash::LAST_EPOCH`]; [`EthashBuilder::key`] makes them.
+/// [`LAST_EPOCH`](crate::algo::ethash::LAST_EPOCH); [`EthashBuilder::key`] makes them.
 ///
 /// # Panics
 /// Asked for an epoch with key bytes or a higher number it panics, which the store turns into
@@ -21,12 +23,20 @@ const REPORT_ITEMS: usize = 1024;
 pub struct EthashBuilder {
     params: &'static Params,
     kernel: Box<dyn Kernel>,
+    file: Option<Arc<EpochFile>>,
 }
 
 impl EthashBuilder {
     /// The fastest way of this CPU to build epochs of a row of the family.
     pub fn new(params: &'static Params, cpu: &Cpu) -> EthashBuilder {
-        EthashBuilder { params, kernel: kernel(cpu) }
+        EthashBuilder { params, kernel: kernel(cpu), file: None }
+    }
+
+    /// The same, with the dataset of the file's epoch read from it. What is damaged there is computed;
+    /// [`EpochFile::damaged`] says afterwards whether it was.
+    #[must_use]
+    pub fn with_file(self, file: Arc<EpochFile>) -> EthashBuilder {
+        EthashBuilder { file: Some(file), ..self }
     }
 
     /// The key of an epoch, for the builder of its own row's algorithm.
@@ -77,8 +87,14 @@ impl EpochBuilder for EthashBuilder {
         chunks: &Chunks<'_>,
         progress: &Progress,
     ) -> Result<(), Cancelled> {
-        let light = Light::new(self.params.parents, light, self.epoch(key).dataset_bytes());
+        let bytes = self.epoch(key).dataset_bytes();
+        let light = Light::new(self.params.parents, light, bytes);
+        let file = self.file.as_ref().filter(|file| file.key() == key && file.bytes() as u64 == bytes);
         while let Some(chunk) = chunks.take() {
+            if file.is_some_and(|file| file.read(chunk.offset, chunk.bytes).is_ok()) {
+                progress.add(chunk.bytes.len())?;
+                continue;
+            }
             // Items are numbered by 32 bits up to the last epoch.
             let mut first = (chunk.offset / size_of::<Item>()) as u32;
             for out in chunk.bytes.as_chunks_mut().0.chunks_mut(REPORT_ITEMS) {
@@ -95,9 +111,9 @@ impl EpochBuilder for EthashBuilder {
 fn kernel(cpu: &Cpu) -> Box<dyn Kernel> {
     #[cfg(target_arch = "x86_64")]
     if let Some(token) = cpu.avx512() {
-        return Box::new(ethash::LanesKernel::avx512(token));
+        return Box::new(LanesKernel::avx512(token));
     } else if let Some(token) = cpu.avx2() {
-        return Box::new(ethash::LanesKernel::avx2(token));
+        return Box::new(LanesKernel::avx2(token));
     }
     let _ = cpu;
     Box::new(Portable)
@@ -105,7 +121,6 @@ fn kernel(cpu: &Cpu) -> Box<dyn Kernel> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
     use std::time::Duration;
 
@@ -165,6 +180,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The bytes of a dataset that was built with a file, and what the file had to say.
+    fn built_with_file(folder: &std::path::Path, epoch: &EthashEpoch) -> (Vec<u8>, u64) {
+        let (key, bytes) = (EthashBuilder::key(epoch), epoch.dataset_bytes());
+        let file = Arc::new(EpochFile::open(folder, &key, bytes as usize).unwrap().unwrap());
+        let builder = EthashBuilder::new(epoch.params(), &Cpu::detect()).with_file(Arc::clone(&file));
+        let builder: Arc<dyn EpochBuilder> = Arc::new(builder);
+        let progress = Progress::new();
+        let built = store(2 * bytes).get(&builder, &key, Depth::Full, &progress).unwrap();
+        assert_eq!(progress.done_bytes(), progress.total_bytes());
+        (built.full().unwrap().view(NodeId(0)).to_vec(), file.damaged())
+    }
+
+    #[test]
+    fn a_file_is_read_and_what_is_damaged_in_it_is_computed() {
+        let folder = std::env::temp_dir().join(format!("otedama-ethash-{}", std::process::id()));
+        let epoch = SMALL[0].epoch(3).unwrap();
+        let key = EthashBuilder::key(&epoch);
+        let builder: Arc<dyn EpochBuilder> = Arc::new(EthashBuilder::new(&SMALL[0], &Cpu::detect()));
+        let built = store(1 << 20).get(&builder, &key, Depth::Full, &Progress::new()).unwrap();
+        let right = built.full().unwrap().view(NodeId(0));
+
+        // Recognisably from the file: it holds something else.
+        let other: Vec<u8> = right.iter().map(|byte| !byte).collect();
+        EpochFile::write(&folder, &key, &other).unwrap();
+        assert!(built_with_file(&folder, &epoch) == (other, 0));
+
+        let path = EpochFile::write(&folder, &key, right).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let (dataset, damaged) = built_with_file(&folder, &epoch);
+        assert!(dataset == right && damaged > 0);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

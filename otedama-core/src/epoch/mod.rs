@@ -19,11 +19,13 @@ use std::sync::Arc;
 use crate::mem::MemError;
 
 mod build;
+mod file;
 mod key;
 mod replica;
 mod store;
 
 pub use build::{Cancelled, Chunk, Chunks, EpochBuilder, Progress};
+pub use file::{EpochFile, FileError};
 pub use key::{EpochKey, EpochSeed, SeedBytes, SeedTooLong};
 pub use replica::{Placement, Replica, Replicas};
 pub use store::{EpochStore, StoreConfig};

@@ -335,34 +335,12 @@ impl Lanes64 for U64x8 {
 
 /// What only these vectors can do.
 impl U64x8 {
-    /// The first `N` numbers of a slice, zeros in the other lanes; `N` is at most 8.
-    ///
-    /// # Panics
-    /// If the slice has other than `8 N` bytes.
-    #[inline(always)]
-    pub fn load_first<const N: usize>(_: Avx512, from: &[u8]) -> Self {
-        assert!(N <= 8 && from.len() == 8 * N, "each lane is loaded from eight bytes");
-        // SAFETY: the token proves AVX-512 F; only the lanes of the mask are read, which `from` has.
-        U64x8(unsafe { _mm512_maskz_loadu_epi64(first(N), from.as_ptr().cast()) })
-    }
-
-    /// Copies the first `N` lanes out; `N` is at most 8.
-    ///
-    /// # Panics
-    /// If `out` has other than `8 N` bytes.
-    #[inline(always)]
-    pub fn store_first<const N: usize>(self, out: &mut [u8]) {
-        assert!(N <= 8 && out.len() == 8 * N, "each lane is stored to eight bytes");
-        // SAFETY: a lane value proves AVX-512 F; only the lanes of the mask are written, which `out` has.
-        unsafe { _mm512_mask_storeu_epi64(out.as_mut_ptr().cast(), first(N), self.0) }
-    }
-
-    /// The first `N` lanes, zeros in the others; `N` is at most 8.
+    /// The first `N` lanes xored with those of another vector, `N` at most 8; the other lanes as they are.
     #[inline(always)]
     #[must_use]
-    pub fn keep_first<const N: usize>(self) -> Self {
-        // SAFETY: a lane value proves AVX-512 F.
-        U64x8(unsafe { _mm512_maskz_mov_epi64(first(N), self.0) })
+    pub fn xor_first<const N: usize>(self, other: Self) -> Self {
+        // SAFETY: lane values prove AVX-512 F.
+        U64x8(unsafe { _mm512_mask_xor_epi64(self.0, ((1u32 << N) - 1) as __mmask8, self.0, other.0) })
     }
 
     /// Lane `i` of the answer is lane `places[i] % 8` of `self`.
@@ -412,10 +390,4 @@ impl U64x8 {
         // SAFETY: a lane value proves AVX-512 F.
         U64x8(unsafe { _mm512_mask_set1_epi64(self.0, 1 << LANE, x as i64) })
     }
-}
-
-/// The mask of the first `count` lanes.
-#[inline(always)]
-fn first(count: usize) -> __mmask8 {
-    ((1u32 << count) - 1) as __mmask8
 }

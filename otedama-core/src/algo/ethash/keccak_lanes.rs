@@ -110,7 +110,8 @@ fn round<L: Lanes64>(a: [L; 25]) -> [L; 25] {
     ]
 }
 
-/// The 64 bytes of a Keccak-512 digest, ready to go into the next: words 0 to 4 and words 5 to 7.
+/// A Keccak-512 digest where it came out of the permutation: words 0 to 4 in plane 0, words 5 to 7 in
+/// plane 1; the lanes after these are of no meaning.
 #[derive(Clone, Copy)]
 pub(super) struct Planes {
     token: Avx512,
@@ -121,41 +122,43 @@ pub(super) struct Planes {
 impl Planes {
     #[inline(always)]
     pub(super) fn load(token: Avx512, item: &Item) -> Planes {
-        let first = U64x8::load_first::<5>(token, &item[..40]);
-        Planes { token, first, second: U64x8::load_first::<3>(token, &item[40..]) }
+        let words = U64x8::load_bytes(token, item);
+        Planes { token, first: words, second: words.permute(U64x8::load(token, &TAIL)) }
     }
 
+    /// Writes the digest in one piece: a store of parts would reach over the next item, whose first word
+    /// is about to be read.
     #[inline(always)]
     pub(super) fn store(self, item: &mut Item) {
-        self.first.store_first::<5>(&mut item[..40]);
-        self.second.store_first::<3>(&mut item[40..]);
+        self.first.permute_two(self.second, U64x8::load(self.token, &JOINED)).store_bytes(item);
     }
 
+    /// Keccak-512 of the exclusive or of this digest and an item.
     #[inline(always)]
-    pub(super) fn xor(self, other: Planes) -> Planes {
-        Planes {
-            token: self.token,
-            first: self.first.xor(other.first),
-            second: self.second.xor(other.second),
-        }
-    }
-
-    /// Keccak-512 of these 64 bytes.
-    #[inline(always)]
-    pub(super) fn keccak512(self) -> Planes {
+    pub(super) fn link(self, other: &Item) -> Planes {
         let token = self.token;
+        let other = Planes::load(token, other);
+        // The padding, its first byte and its last, is word 8, which is (3, 1).
+        let padded = U64x8::load(token, &PADDING).xor_first::<3>(other.second);
         let zero = U64x8::splat(token, 0);
-        // The padding, its first byte and its last, is word 8: (3, 1).
-        let padded = self.second.with_lane::<3>(1 | 1 << 63);
-        let mut planes = [self.first, padded, zero, zero, zero];
+        let mut planes = [self.first.xor(other.first), padded.xor_first::<3>(self.second), zero, zero, zero];
         for constant in &ROUND_CONSTANT_LANES {
             planes = round_of_planes(token, planes);
             planes[0] = planes[0].xor(U64x8::load(token, constant));
         }
         let [first, second, ..] = planes;
-        Planes { token, first: first.keep_first::<5>(), second: second.keep_first::<3>() }
+        Planes { token, first, second }
     }
 }
+
+/// Words 5 to 7 of eight, in front.
+static TAIL: PerLane = [5, 6, 7, 0, 0, 0, 0, 0];
+
+/// Five lanes of one vector, then three of a second (whose lanes count from 8 on).
+static JOINED: PerLane = [0, 1, 2, 3, 4, 8, 9, 10];
+
+/// Plane 1 of a message of 64 bytes, apart from the message.
+static PADDING: PerLane = [0, 0, 0, 1 | 1 << 63, 0, 0, 0, 0];
 
 /// Round constants as vectors: lane 0 of plane 0 takes them.
 static ROUND_CONSTANT_LANES: [PerLane; 24] = {

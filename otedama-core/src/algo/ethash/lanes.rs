@@ -76,12 +76,12 @@ impl<T: ChainToken> Kernel for LanesKernel<T> {
     }
 
     fn items(&self, light: &Light<'_>, first: u32, out: &mut [Item]) {
-        self.token.run(Items { light, indices: Indices::From(first), out });
+        self.token.run(Items { light, index: |i| first.wrapping_add(i as u32), out });
     }
 
     fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]) {
-        assert_eq!(indices.len(), out.len(), "a place for each index");
-        self.token.run(Items { light, indices: Indices::These(indices), out });
+        assert_eq!(indices.len(), out.len(), "an item for each index");
+        self.token.run(Items { light, index: |i: usize| indices[i], out });
     }
 
     fn hash_light(&self, light: &Light<'_>, attempts: &[Attempt], out: &mut [Outcome]) {
@@ -116,31 +116,14 @@ impl Remainder {
     }
 }
 
-/// Some items.
-struct Items<'a> {
+/// Items by number: `out[i]` is item `index(i)`.
+struct Items<'a, F> {
     light: &'a Light<'a>,
-    indices: Indices<'a>,
+    index: F,
     out: &'a mut [Item],
 }
 
-/// Which.
-#[derive(Clone, Copy)]
-enum Indices<'a> {
-    From(u32),
-    /// As many as are computed.
-    These(&'a [u32]),
-}
-
-impl Indices<'_> {
-    fn get(self, i: usize) -> u32 {
-        match self {
-            Indices::From(first) => first.wrapping_add(i as u32),
-            Indices::These(indices) => indices[i],
-        }
-    }
-}
-
-impl Vectorized for Items<'_> {
+impl<F: Fn(usize) -> u32> Vectorized for Items<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -148,7 +131,7 @@ impl Vectorized for Items<'_> {
         let mut batch = Batch::new(self.light);
         for (number, out) in self.out.chunks_mut(ITEMS_IN_FLIGHT).enumerate() {
             for (i, index) in batch.indices[..out.len()].iter_mut().enumerate() {
-                *index = self.indices.get(number * ITEMS_IN_FLIGHT + i);
+                *index = (self.index)(number * ITEMS_IN_FLIGHT + i);
             }
             batch.compute::<L>(token, out.len());
             for (out, mix) in out.iter_mut().zip(&batch.mixes) {
@@ -431,8 +414,8 @@ trait Digest<T>: Copy {
     /// From the 64 bytes.
     fn load(token: T, item: &Item) -> Self;
 
-    /// Keccak-512 of the exclusive or of this and another.
-    fn link(self, other: Self) -> Self;
+    /// Keccak-512 of the exclusive or of this and an item.
+    fn link(self, other: &Item) -> Self;
 
     /// To the 64 bytes.
     fn store(self, item: &mut Item);
@@ -453,8 +436,8 @@ impl Digest<Avx512> for Planes {
     }
 
     #[inline(always)]
-    fn link(self, other: Planes) -> Planes {
-        self.xor(other).keccak512()
+    fn link(self, other: &Item) -> Planes {
+        Planes::link(self, other)
     }
 
     #[inline(always)]
@@ -463,7 +446,7 @@ impl Digest<Avx512> for Planes {
     }
 }
 
-/// A digest in general registers. Four states beside each other would gain nothing here.
+/// A digest in general registers: 256-bit vectors gain nothing for one state.
 #[derive(Clone, Copy)]
 struct Words([u64; 8]);
 
@@ -474,10 +457,10 @@ impl Digest<Avx2> for Words {
     }
 
     #[inline(always)]
-    fn link(self, other: Words) -> Words {
+    fn link(self, other: &Item) -> Words {
         let mut state = [0; 25];
-        for (word, (a, b)) in state.iter_mut().zip(self.0.iter().zip(other.0)) {
-            *word = a ^ b;
+        for (i, word) in self.0.into_iter().enumerate() {
+            state[i] = word ^ long_word(other, i);
         }
         state[8] = 1 | 1 << 63;
         keccak::f1600(&mut state);
@@ -512,9 +495,8 @@ impl<T: ChainToken> Vectorized for Chain<'_, T> {
         let remainder = Remainder::by(n as u32);
         items[0] = keccak::keccak512(seed);
         let mut last = T::Digest::load(token, &items[0]);
-        let nothing = T::Digest::load(token, &[0; ITEM_BYTES]);
         for item in &mut items[1..] {
-            last = last.link(nothing);
+            last = last.link(&[0; ITEM_BYTES]);
             last.store(item);
             progress.hashed()?;
         }
@@ -523,8 +505,7 @@ impl<T: ChainToken> Vectorized for Chain<'_, T> {
                 if let Some(item) = items.get(i + AHEAD) {
                     prefetch(&items[remainder.of(first_word(item))]);
                 }
-                let other = T::Digest::load(token, &items[remainder.of(first_word(&items[i]))]);
-                last = last.link(other);
+                last = last.link(&items[remainder.of(first_word(&items[i]))]);
                 last.store(&mut items[i]);
                 progress.hashed()?;
             }

@@ -61,10 +61,10 @@ pub trait Kernel: Send + Sync {
     /// Computes the dataset's items from `first` on.
     fn items(&self, light: &Light<'_>, first: u32, out: &mut [Item]);
 
-    /// Computes the items of the dataset that have these indices, each into the place beside it.
+    /// Computes the items of the dataset that `indices` name, in any order.
     ///
     /// # Panics
-    /// If there are more or fewer places than indices.
+    /// If there are more or fewer items than indices.
     fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]);
 
     /// Hashes each attempt into the outcome beside it, with pages computed from the light cache.

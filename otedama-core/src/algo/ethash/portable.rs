@@ -28,7 +28,7 @@ impl Kernel for Portable {
     }
 
     fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]) {
-        assert_eq!(indices.len(), out.len(), "a place for each index");
+        assert_eq!(indices.len(), out.len(), "an item for each index");
         for (&index, out) in indices.iter().zip(out) {
             *out = light.item(index);
         }
