@@ -76,7 +76,12 @@ impl<T: ChainToken> Kernel for LanesKernel<T> {
     }
 
     fn items(&self, light: &Light<'_>, first: u32, out: &mut [Item]) {
-        self.token.run(Items { light, first, out });
+        self.token.run(Items { light, indices: Indices::From(first), out });
+    }
+
+    fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]) {
+        assert_eq!(indices.len(), out.len(), "a place for each index");
+        self.token.run(Items { light, indices: Indices::These(indices), out });
     }
 
     fn hash_light(&self, light: &Light<'_>, attempts: &[Attempt], out: &mut [Outcome]) {
@@ -93,29 +98,46 @@ impl<T: ChainToken> Kernel for LanesKernel<T> {
 /// `x mod n` by multiplication: with `m = ceil(2^64 / n)` the low 64 bits of `m x` are the fraction of
 /// `x / n`, and n times the fraction is the remainder; exact for 32-bit numbers (Lemire, Kaser, Kurz 2019).
 #[derive(Clone, Copy)]
-pub(super) struct Remainder {
+pub(crate) struct Remainder {
     n: u32,
     m: u64,
 }
 
 impl Remainder {
     /// Of division by `n`, above zero.
-    pub(super) fn by(n: u32) -> Remainder {
+    pub(crate) fn by(n: u32) -> Remainder {
         Remainder { n, m: (u64::MAX / u64::from(n)).wrapping_add(1) }
     }
 
     #[inline(always)]
-    pub(super) fn of(self, x: u32) -> usize {
+    pub(crate) fn of(self, x: u32) -> usize {
         let fraction = self.m.wrapping_mul(u64::from(x));
         ((u128::from(fraction) * u128::from(self.n)) >> 64) as usize
     }
 }
 
-/// Consecutive items.
+/// Some items.
 struct Items<'a> {
     light: &'a Light<'a>,
-    first: u32,
+    indices: Indices<'a>,
     out: &'a mut [Item],
+}
+
+/// Which.
+#[derive(Clone, Copy)]
+enum Indices<'a> {
+    From(u32),
+    /// As many as are computed.
+    These(&'a [u32]),
+}
+
+impl Indices<'_> {
+    fn get(self, i: usize) -> u32 {
+        match self {
+            Indices::From(first) => first.wrapping_add(i as u32),
+            Indices::These(indices) => indices[i],
+        }
+    }
 }
 
 impl Vectorized for Items<'_> {
@@ -125,9 +147,8 @@ impl Vectorized for Items<'_> {
     fn run_on<L: Lanes>(self, token: L::Token) {
         let mut batch = Batch::new(self.light);
         for (number, out) in self.out.chunks_mut(ITEMS_IN_FLIGHT).enumerate() {
-            let first = self.first + (number * ITEMS_IN_FLIGHT) as u32;
-            for (i, index) in batch.indices.iter_mut().enumerate() {
-                *index = first.wrapping_add(i as u32);
+            for (i, index) in batch.indices[..out.len()].iter_mut().enumerate() {
+                *index = self.indices.get(number * ITEMS_IN_FLIGHT + i);
             }
             batch.compute::<L>(token, out.len());
             for (out, mix) in out.iter_mut().zip(&batch.mixes) {

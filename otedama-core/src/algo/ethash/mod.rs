@@ -29,6 +29,8 @@ pub use dataset::{Dataset, Full, Item, Light, Page};
 pub use hash::{Attempt, Outcome, final_hash, hash, seal};
 #[cfg(target_arch = "x86_64")]
 pub use lanes::LanesKernel;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use lanes::Remainder;
 pub use params::{
     ETCHASH, ETHASH, EpochRangeError, EthashEpoch, Growth, ITEM_BYTES, KAWPOW, LAST_EPOCH, PAGE_BYTES,
     Params, SeedFinder,
@@ -58,6 +60,12 @@ pub trait Kernel: Send + Sync {
 
     /// Computes the dataset's items from `first` on.
     fn items(&self, light: &Light<'_>, first: u32, out: &mut [Item]);
+
+    /// Computes the items of the dataset that have these indices, each into the place beside it.
+    ///
+    /// # Panics
+    /// If there are more or fewer places than indices.
+    fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]);
 
     /// Hashes each attempt into the outcome beside it, with pages computed from the light cache.
     ///

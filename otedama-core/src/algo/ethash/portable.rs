@@ -27,6 +27,13 @@ impl Kernel for Portable {
         }
     }
 
+    fn items_at(&self, light: &Light<'_>, indices: &[u32], out: &mut [Item]) {
+        assert_eq!(indices.len(), out.len(), "a place for each index");
+        for (&index, out) in indices.iter().zip(out) {
+            *out = light.item(index);
+        }
+    }
+
     fn hash_light(&self, light: &Light<'_>, attempts: &[Attempt], out: &mut [Outcome]) {
         assert_eq!(attempts.len(), out.len(), "an outcome for each attempt");
         for (attempt, out) in attempts.iter().zip(out) {

@@ -15,17 +15,20 @@
 //! the compilers of [`jit`](crate::jit) and a generator of source code for a GPU read the same.
 
 mod interpret;
+pub(crate) mod lanes;
+mod portable;
 mod program;
 mod seal;
 
 pub use interpret::{L1Cache, Mix, Row, mix_hash, row};
+pub use portable::Portable;
 pub use program::{
     DAG_WORDS, Kiss99, L1_WORDS, LANES, LOOPS, MathOp, Merge, PERIOD_BLOCKS, Program, REGISTERS, Shape, Step,
     fnv1a, period_of, sequences,
 };
 pub use seal::{final_hash, seal};
 
-use super::ethash::{Dataset, Outcome};
+use super::ethash::{Dataset, Full, Light, Outcome};
 
 /// One header with one nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,33 @@ pub struct Attempt {
     pub height: u64,
     /// The nonce.
     pub nonce: u64,
+}
+
+/// One way to compute KawPow, a thread's worth of it at a time. The epoch's parts are handed in at every
+/// call: its dataset or light cache, and the L1 cache made of it ([`L1Cache::of`]). Attempts of the same
+/// period should be neighbours.
+pub trait Kernel: Send {
+    /// The name in reports and arguments.
+    fn name(&self) -> &'static str;
+
+    /// Calls work on this many hashes at a time: any other count is right, multiples of it are fast.
+    fn lanes(&self) -> usize;
+
+    /// Makes the program of a period ready ahead, so that its first hash need not wait: some tens of
+    /// microseconds. The programs of the last few periods are kept.
+    fn prepare(&mut self, period: u64);
+
+    /// Hashes each attempt into the outcome beside it, with rows computed from the light cache.
+    ///
+    /// # Panics
+    /// If there are more or fewer outcomes than attempts.
+    fn hash_light(&mut self, light: &Light<'_>, l1: &L1Cache, attempts: &[Attempt], outcomes: &mut [Outcome]);
+
+    /// Hashes each attempt into the outcome beside it, with rows from memory.
+    ///
+    /// # Panics
+    /// If there are more or fewer outcomes than attempts.
+    fn hash_full(&mut self, full: &Full<'_>, l1: &L1Cache, attempts: &[Attempt], outcomes: &mut [Outcome]);
 }
 
 /// The hash, interpreted. Some tens of microseconds with the DAG in memory.
