@@ -1,13 +1,15 @@
-//! KawPow against published vectors: the parts, the programs, and the oracle with light caches of real epochs.
+//! KawPow against published vectors: the parts, the programs, and the oracle and every kernel with light
+//! caches of real epochs; and every kernel against the oracle with a made-up DAG in memory.
+//!
 //! The same file knows answers of earlier revisions of ProgPoW, which share all but the ends of a hash and
 //! the number of steps: they test what they share.
 
 use std::ops::ControlFlow;
 
-use otedama_core::algo::ethash::{ETHASH, KAWPOW, Light, Outcome, build_cache};
+use otedama_core::algo::ethash::{Dataset, ETHASH, Full, KAWPOW, Light, Outcome, build_cache};
 use otedama_core::algo::kawpow::{
-    Attempt, Kiss99, L1Cache, MathOp, Merge, Mix, Program, Shape, Step, final_hash, fnv1a, hash, mix_hash,
-    period_of, row, seal, sequences,
+    Attempt, Kernel, Kiss99, L1Cache, MathOp, Merge, Mix, Portable, Program, Shape, Step, final_hash, fnv1a,
+    hash, mix_hash, period_of, row, seal, sequences,
 };
 use otedama_core::primitive::keccak::{f800, keccak256};
 use serde_json::Value;
@@ -238,6 +240,11 @@ fn check_dataset(epoch: u32, light: &Light<'_>, cache: &[u8]) {
         let attempt = attempt(&case, self::number(&case, "height"));
         assert_eq!(period_of(attempt.height), self::number(&case, "prog_seed"), "{}", case["id"]);
         assert_eq!(hash(light, &l1, &attempt), outcome(&case), "{}", case["id"]);
+        for mut kernel in kernels() {
+            let mut found = [Outcome::default()];
+            kernel.hash_light(light, &l1, &[attempt], &mut found);
+            assert_eq!(found, [outcome(&case)], "{} through {}", case["id"], kernel.name());
+        }
         assert_eq!(final_hash(&attempt, &array(&case, "mix_hash")), array(&case, "final_hash"));
     }
     if light.parents() == KAWPOW.parents {
@@ -253,18 +260,80 @@ fn check_dataset(epoch: u32, light: &Light<'_>, cache: &[u8]) {
 fn check_search(case: &Value, light: &Light<'_>, l1: &L1Cache) {
     let first = nonce(&case["start_nonce"]);
     let boundary: [u8; 32] = array(case, "boundary");
-    let mut found = Vec::new();
-    for nonce in first..first + number(case, "iterations") {
-        let height = number(case, "height");
-        let attempt = Attempt { header_hash: array(case, "header_hash"), height, nonce };
-        let outcome = hash(light, l1, &attempt);
-        if outcome.final_hash <= boundary {
-            found.push((nonce, outcome));
-        }
-    }
+    let (header_hash, height) = (array(case, "header_hash"), number(case, "height"));
+    let nonces = first..first + number(case, "iterations");
+    let attempts: Vec<_> = nonces.map(|nonce| Attempt { header_hash, height, nonce }).collect();
     let expected: Vec<_> =
         list(case, "all_solutions").iter().map(|found| (nonce(&found["nonce"]), outcome(found))).collect();
-    assert_eq!(found, expected, "{}", case["id"]);
+    for mut kernel in kernels() {
+        let mut outcomes = vec![Outcome::default(); attempts.len()];
+        kernel.hash_light(light, l1, &attempts, &mut outcomes);
+        let pairs = attempts.iter().map(|attempt| attempt.nonce).zip(outcomes);
+        let found: Vec<_> = pairs.filter(|(_, outcome)| outcome.final_hash <= boundary).collect();
+        assert_eq!(found, expected, "{} through {}", case["id"], kernel.name());
+    }
+}
+
+/// Every kernel that can run here.
+fn kernels() -> Vec<Box<dyn Kernel>> {
+    #[allow(unused_mut, reason = "elsewhere there is one kernel")]
+    let mut kernels: Vec<Box<dyn Kernel>> = vec![Box::new(Portable)];
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        use otedama_core::cpu::Cpu;
+        use otedama_core::jit::KawPowKernel;
+        let cpu = Cpu::detect();
+        match cpu.avx2() {
+            Some(token) => kernels.push(Box::new(KawPowKernel::avx2(token).unwrap())),
+            None => println!("SKIPPED: no AVX2 here"),
+        }
+        match cpu.avx512() {
+            Some(token) => {
+                kernels.push(Box::new(KawPowKernel::avx512(token, None).unwrap().with_in_flight(3)));
+                kernels.push(Box::new(KawPowKernel::avx512(token, cpu.avx512_bit_counts()).unwrap()));
+            }
+            None => println!("SKIPPED: no AVX-512 here"),
+        }
+    }
+    kernels
+}
+
+/// A DAG of 2,056 rows and batches that fill the lanes or do not, within a period and across periods.
+#[test]
+fn kernels_agree_with_the_oracle_in_memory() {
+    let mut random = Kiss99::of_words(1, 2);
+    let memory: Vec<u8> = (0..2056 * 64).flat_map(|_| random.next().to_le_bytes()).collect();
+    let full = Full::new(&memory);
+    let l1 = L1Cache::of(&full);
+    let mut kernels = kernels();
+    for (count, heights) in [(0, 1), (1, 1), (3, 1), (15, 1), (16, 7), (17, 1), (33, 1), (40, 20), (20, 60)] {
+        let attempts: Vec<_> = (0..count)
+            .map(|i| Attempt {
+                header_hash: std::array::from_fn(|_| random.next() as u8),
+                height: i % heights,
+                nonce: u64::from(random.next()) << 32 | u64::from(random.next()),
+            })
+            .collect();
+        let expected: Vec<_> = attempts.iter().map(|attempt| hash(&full, &l1, attempt)).collect();
+        for kernel in &mut kernels {
+            kernel.prepare(period_of(heights));
+            let mut found = vec![Outcome::default(); attempts.len()];
+            kernel.hash_full(&full, &l1, &attempts, &mut found);
+            assert_eq!(found, expected, "{count} attempts at {heights} heights through {}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn attempts_without_outcomes_are_refused() {
+    let memory = vec![0; 1 << 14];
+    let full = Full::new(&memory);
+    let l1 = L1Cache::of(&full);
+    let attempt = Attempt { header_hash: [0; 32], height: 0, nonce: 0 };
+    for mut kernel in kernels() {
+        let hashed = std::panic::AssertUnwindSafe(|| kernel.hash_full(&full, &l1, &[attempt], &mut []));
+        assert!(std::panic::catch_unwind(hashed).is_err());
+    }
 }
 
 /// ProgPoW 0.9.2 has more steps.
@@ -306,7 +375,6 @@ fn old_keccak(header: &[u32; 8], seed: u64, digest: &[u32; 8]) -> [u32; 8] {
 }
 
 fn light_rows(light: &Light<'_>) -> u32 {
-    use otedama_core::algo::ethash::Dataset;
     light.pages() / 2
 }
 

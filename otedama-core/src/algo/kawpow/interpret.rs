@@ -56,11 +56,16 @@ impl Mix {
     /// The first contents of all registers, from the seed of a hash.
     #[inline(always)]
     pub fn of_seed(seed: [u32; 2]) -> Mix {
-        let mut random: [Kiss99; LANES] = std::array::from_fn(|lane| Kiss99::of_lane(seed, lane as u32));
+        // Field by field, so that lanes become vectors.
+        let random: [Kiss99; LANES] = std::array::from_fn(|lane| Kiss99::of_lane(seed, lane as u32));
+        let (mut z, mut w) = (random.map(|random| random.z), random.map(|random| random.w));
+        let (mut jsr, mut jcong) = (random.map(|random| random.jsr), random.map(|random| random.jcong));
         let mut mix = Mix::ZERO;
         for register in &mut mix.0 {
-            for (word, random) in register.iter_mut().zip(&mut random) {
-                *word = random.next();
+            for lane in 0..LANES {
+                let mut random = Kiss99 { z: z[lane], w: w[lane], jsr: jsr[lane], jcong: jcong[lane] };
+                register[lane] = random.next();
+                (z[lane], w[lane], jsr[lane], jcong[lane]) = (random.z, random.w, random.jsr, random.jcong);
             }
         }
         mix
