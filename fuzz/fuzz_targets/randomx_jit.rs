@@ -17,7 +17,8 @@ struct Input {
     k: usize,
     #[arbitrary(with = |u: &mut Unstructured| u.int_in_range(0..=6))]
     inputs: u8,
-    #[arbitrary(with = |u: &mut Unstructured| u.int_in_range(1..=96))]
+    /// In eights: the generator makes whole lines.
+    #[arbitrary(with = |u: &mut Unstructured| u.int_in_range(1..=12))]
     program_size: usize,
     #[arbitrary(with = |u: &mut Unstructured| u.int_in_range(1..=9))]
     program_iterations: usize,
@@ -47,7 +48,7 @@ fuzz_target!(|input: Input| {
         argon: ArgonParams { memory_kib: 8, ..RX_0.argon },
         dataset_base_bytes: 1 << 12,
         dataset_extra_bytes: 64 * input.dataset_extra_lines,
-        program_size: input.program_size,
+        program_size: 8 * input.program_size,
         program_iterations: input.program_iterations,
         program_count: input.program_count,
         scratchpad: [1 << l1, 1 << (l1 + l2), 1 << (l1 + l2 + l3)],
