@@ -224,7 +224,7 @@ fn numbered_era(
     height: Option<u64>,
     epoch: Option<u32>,
 ) -> Result<(Option<EpochKey>, u64), Failure> {
-    let params = ethash::Params::of(algorithm).ok_or_else(|| usage(format!("{algorithm} has no epochs")))?;
+    let params = ethash::Params::of(algorithm).ok_or_else(|| none(algorithm))?;
     let (epoch, height) = match (height, epoch) {
         (Some(height), _) => (params.epoch_at(height).map_err(usage)?, height),
         (None, Some(number)) => {
@@ -246,6 +246,11 @@ pub(crate) fn key(algorithm: Algorithm, hex: Option<&str>) -> Result<EpochKey, F
         return Err(usage(format!("key is empty: {expected}")));
     }
     EpochKey::bytes(algorithm, &bytes).map_err(|error| usage(format!("{error}; {expected}")))
+}
+
+/// An algorithm without epochs was asked for one.
+pub(crate) fn none(algorithm: Algorithm) -> Failure {
+    usage(format!("{algorithm} has no epochs"))
 }
 
 /// An epoch for benchmarks: a key as good as any, or the number asked for.

@@ -1,7 +1,6 @@
 //! RandomX on the command line: published hashes, searching, and everything that may be wrong with a key, a
 //! blob or the memory.
 
-#[allow(dead_code)]
 mod common;
 
 use common::{command, run, run_with};

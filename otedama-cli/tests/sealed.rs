@@ -1,7 +1,6 @@
 //! Ethash, Etchash and KawPow on the command line: blocks of real chains, claims that are shares and claims that
 //! are not, and everything that may be wrong with epochs, nonces and files.
 
-#[allow(dead_code)]
 mod common;
 
 use common::{run, scratch};

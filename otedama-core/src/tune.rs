@@ -352,8 +352,8 @@ mod tests {
             rank(Algorithm::Sha256d, &Setup { cpu: setup.cpu.only(&[]), ..setup.clone() }, None).unwrap();
         assert!(alone.len() == 1 && alone[0].0.is_oracle());
         assert!(ranking.is_sorted_by(|a, b| a.1.hps() >= b.1.hps()), "{ranking:?}");
-        assert!(rank(Algorithm::Ethash, &setup, None).unwrap().is_empty());
-        let error = best(Algorithm::Ethash, &setup, &TuningCache::none(), None).unwrap_err();
-        assert!(error.to_string().contains("ethash"), "{error}");
+        // Without an epoch there is nothing to measure with: the table's order decides.
+        let guess = best(Algorithm::Ethash, &setup, &TuningCache::none(), None).unwrap();
+        assert_eq!(guess.name(), usable(Algorithm::Ethash, &setup).next().unwrap().name());
     }
 }

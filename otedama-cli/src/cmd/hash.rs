@@ -76,7 +76,7 @@ fn hash_sealed(
     let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None)?;
     let mut hasher = kernel.hasher(&machine.setup)?;
     let epochs = key.and_then(|key| Some((key, Epochs::of(key.algorithm, machine)?)));
-    let Some((key, epochs)) = epochs else { return Err(cmd::no_kernel("hash", algorithm)) };
+    let Some((key, epochs)) = epochs else { return Err(epochs::none(algorithm)) };
     let epoch = epochs.build_or_lighter(&key, args.mode.into(), &*cmd::interrupt_flag()?)?;
     let attempt = Attempt::Sealed { header_hash: &header_hash, nonce: args.nonce, height };
     let mut digest = [Digest::plain([0; 32])];
@@ -125,7 +125,7 @@ impl Function {
     fn randomx(args: &HashRandomxArgs, algorithm: Algorithm, machine: &Machine) -> Result<Function, Failure> {
         let key = epochs::key(algorithm, Some(&args.key))?;
         let Some(epochs) = Epochs::of(algorithm, machine) else {
-            return Err(cmd::no_kernel("hash", algorithm));
+            return Err(epochs::none(algorithm));
         };
         // A bad kernel name is said before the epoch is built.
         let kernel = machine.kernel(algorithm, args.common.kernel.as_deref(), None)?;

@@ -12,20 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use otedama_core::algorithm::Input;
-use otedama_core::scan::kernels;
 use otedama_core::{Algorithm, Hash256};
 
 use crate::failure::{self, Failure, Outcome};
-
-/// An algorithm was asked for that has no kernel: says which ones have.
-fn no_kernel(what: &str, algorithm: Algorithm) -> Failure {
-    let known: Vec<_> =
-        Algorithm::ALL.into_iter().filter(|&a| kernels(a).next().is_some()).map(Algorithm::name).collect();
-    failure::usage(format!(
-        "cannot {what} {algorithm}: this version has no kernel for it, expected one of {}",
-        known.join(", ")
-    ))
-}
 
 /// 32 bytes of a hash in hex, in the order that the function outputs them.
 fn hash256(what: &str, digits: &str) -> Result<Hash256, Failure> {

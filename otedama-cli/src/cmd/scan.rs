@@ -137,9 +137,6 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
 }
 
 fn job(args: &ScanArgs) -> Result<Job, Failure> {
-    if scan::kernels(args.algorithm).next().is_none() {
-        return Err(cmd::no_kernel("scan", args.algorithm));
-    }
     let target = match (args.target, args.difficulty) {
         (Some(target), _) => target,
         (None, Some(difficulty)) => Target::from_difficulty(args.algorithm, difficulty),

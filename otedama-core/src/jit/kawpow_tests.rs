@@ -4,10 +4,12 @@ use super::*;
 use crate::algo::kawpow::{L1_WORDS, Shape};
 use crate::cpu::Cpu;
 
+type Compile = dyn Fn(&Program) -> KawPowCode;
+
 /// Every compiler that this processor can run the code of, by name.
-fn compilers() -> Vec<(&'static str, Box<dyn Fn(&Program) -> KawPowCode>)> {
+fn compilers() -> Vec<(&'static str, Box<Compile>)> {
     let cpu = Cpu::detect();
-    let mut compilers: Vec<(_, Box<dyn Fn(&Program) -> KawPowCode>)> = Vec::new();
+    let mut compilers: Vec<(_, Box<Compile>)> = Vec::new();
     match cpu.avx2() {
         Some(token) => {
             compilers.push(("avx2", Box::new(move |program| KawPowCode::avx2(token, program).unwrap())));
@@ -36,9 +38,9 @@ impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     /// Often an extreme one.

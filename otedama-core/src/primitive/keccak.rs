@@ -17,15 +17,6 @@ pub fn f800(state: &mut [u32; 25]) {
     permute(state);
 }
 
-/// Keccak-f\[800\] of `N` states side by side: word `i` of state `n` is `words[i][n]`. Inlined into kernels,
-/// where rows become vectors.
-#[inline(always)]
-pub(crate) fn f800_many<const N: usize>(words: &mut [[u32; N]; 25]) {
-    let mut rows = words.map(Row);
-    permute(&mut rows);
-    *words = rows.map(|row| row.0);
-}
-
 /// Keccak-256 of a message: 32 bytes.
 pub fn keccak256(message: &[u8]) -> [u8; 32] {
     sponge::<136, 32>(message)
@@ -138,62 +129,6 @@ impl Word for u32 {
 
     fn constant(round: usize) -> u32 {
         ROUND_CONSTANTS[round] as u32
-    }
-}
-
-/// The same word of several narrow states.
-#[derive(Clone, Copy)]
-struct Row<const N: usize>([u32; N]);
-
-impl<const N: usize> Row<N> {
-    #[inline(always)]
-    fn zip(self, other: Self, f: impl Fn(u32, u32) -> u32) -> Self {
-        let mut row = self;
-        for (a, b) in row.0.iter_mut().zip(other.0) {
-            *a = f(*a, b);
-        }
-        row
-    }
-}
-
-impl<const N: usize> BitXor for Row<N> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn bitxor(self, other: Self) -> Self {
-        self.zip(other, |a, b| a ^ b)
-    }
-}
-
-impl<const N: usize> BitAnd for Row<N> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn bitand(self, other: Self) -> Self {
-        self.zip(other, |a, b| a & b)
-    }
-}
-
-impl<const N: usize> Not for Row<N> {
-    type Output = Self;
-
-    #[inline(always)]
-    fn not(self) -> Self {
-        self.zip(self, |a, _| !a)
-    }
-}
-
-impl<const N: usize> Word for Row<N> {
-    const ROUNDS: usize = u32::ROUNDS;
-
-    #[inline(always)]
-    fn rotate_left(self, n: u32) -> Self {
-        self.zip(self, |a, _| a.rotate_left(n % 32))
-    }
-
-    #[inline(always)]
-    fn constant(round: usize) -> Self {
-        Row([u32::constant(round); N])
     }
 }
 

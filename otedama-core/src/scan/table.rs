@@ -45,14 +45,16 @@ pub struct Kernel {
     make: Make,
 }
 
+/// A kernel of KawPow, or the reason why it cannot compile programs.
+type KawPowMade = Result<Box<dyn algo::kawpow::Kernel>, String>;
+
 /// Makes an algorithm's bare kernel, or nothing if the CPU lacks the token it needs.
 enum Make {
     Sha256d(fn(&Cpu) -> Option<Box<dyn algo::sha256d::Kernel>>),
     Scrypt(fn(&Cpu) -> Option<Box<dyn algo::scrypt::Kernel>>),
     RandomX(Machinery),
     Ethash(fn(&Cpu) -> Option<Box<dyn algo::ethash::Kernel>>),
-    /// The error is the reason why programs cannot be compiled.
-    KawPow(fn(&Cpu) -> Option<Result<Box<dyn algo::kawpow::Kernel>, String>>),
+    KawPow(fn(&Cpu) -> Option<KawPowMade>),
 }
 
 impl Kernel {
@@ -210,7 +212,7 @@ pub fn prover(algorithm: Algorithm, setup: &Setup) -> Result<&'static Kernel, Ke
 #[non_exhaustive]
 pub enum KernelError {
     /// No kernel of this name.
-    #[error("unknown {algorithm} kernel '{name}': expected {expected}", expected = if expected.is_empty() { "nothing, there is none in this version" } else { expected })]
+    #[error("unknown {algorithm} kernel '{name}': expected {expected}")]
     Unknown {
         /// The algorithm.
         algorithm: Algorithm,
@@ -284,7 +286,7 @@ const ETHASH_PORTABLE: Make = Make::Ethash(|_| Some(Box::new(algo::ethash::Porta
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn boxed<K: algo::kawpow::Kernel + 'static>(
     kernel: Result<K, crate::mem::exec::ExecError>,
-) -> Option<Result<Box<dyn algo::kawpow::Kernel>, String>> {
+) -> Option<KawPowMade> {
     Some(kernel.map(|kernel| Box::new(kernel) as _).map_err(|error| error.to_string()))
 }
 

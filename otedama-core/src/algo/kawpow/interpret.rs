@@ -82,19 +82,18 @@ impl Mix {
     pub fn run(&mut self, program: &Program, l1: &L1Cache, row: &Row, number: usize) {
         let registers = &mut self.0;
         for step in &program.steps {
-            for lane in 0..LANES {
-                match *step {
-                    Step::Cache { src, dst, merge } => {
-                        let data = l1.0[registers[usize::from(src)][lane] as usize % L1_WORDS];
-                        let old = &mut registers[usize::from(dst)][lane];
-                        *old = merge.apply(*old, data);
-                    }
-                    Step::Math { a, b, op, dst, merge } => {
-                        let data = op.apply(registers[usize::from(a)][lane], registers[usize::from(b)][lane]);
-                        let old = &mut registers[usize::from(dst)][lane];
-                        *old = merge.apply(*old, data);
-                    }
+            let register = |number: u8| registers[usize::from(number)];
+            let (data, dst, merge) = match *step {
+                Step::Cache { src, dst, merge } => {
+                    (register(src).map(|word| l1.0[word as usize % L1_WORDS]), dst, merge)
                 }
+                Step::Math { a, b, op, dst, merge } => {
+                    let (a, b) = (register(a), register(b));
+                    (std::array::from_fn(|lane| op.apply(a[lane], b[lane])), dst, merge)
+                }
+            };
+            for (old, data) in registers[usize::from(dst)].iter_mut().zip(data) {
+                *old = merge.apply(*old, data);
             }
         }
         let (words, _) = row.as_flattened().as_chunks();
