@@ -110,7 +110,7 @@ fn a_search_finds_what_verifying_confirms() {
             "--target",
             &format!("0{}", "f".repeat(63)),
             "--count",
-            "64",
+            "256",
             "--json",
             HEADER,
         ])
@@ -132,7 +132,7 @@ fn epochs_nonces_and_hashes_that_cannot_be_are_said_at_once() {
     let hash = |algorithm: &str, more: &[&str], words: &[&str]| {
         refused(&[&["hash", algorithm][..], more].concat(), words);
     };
-    hash("ethash", &["--epoch", "32001", "--nonce", NONCE, HEADER], &["32001", "expected 0 to 32000"]);
+    hash("ethash", &["--epoch", "32640", "--nonce", NONCE, HEADER], &["32640", "expected 0 to 32639"]);
     hash(
         "ethash",
         &["--height", "999999999999", "--nonce", NONCE, HEADER],
@@ -162,7 +162,7 @@ fn epochs_nonces_and_hashes_that_cannot_be_are_said_at_once() {
     refused(&["verify", "ethash", "--height", "1", "--difficulty", "1", HEADER], &["needs --nonce"]);
     refused(&["verify", "sha256d", "--nonce", NONCE, "--difficulty", "1", HEADER], &["leave --nonce out"]);
     refused(&["verify", "ethash", "--height", "1", "--nonce", NONCE, HEADER], &["--target"]);
-    refused(&["bench", "ethash", "--epoch", "99999"], &["99999", "expected 0 to 32000"]);
+    refused(&["bench", "ethash", "--epoch", "99999"], &["99999", "expected 0 to 32639"]);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn files_that_are_missing_foreign_or_out_of_reach_are_said() {
     );
     refused(
         &["dag", "check", "--algorithm", "kawpow", "--epoch", "40000", "--dir", dir],
-        &["40000", "expected 0 to 32000"],
+        &["40000", "expected 0 to 32639"],
     );
     std::fs::remove_dir_all(&folder).unwrap();
 }
