@@ -216,7 +216,7 @@ impl MathOp {
         match self {
             MathOp::Add => a.wrapping_add(b),
             MathOp::MulLow => a.wrapping_mul(b),
-            MathOp::MulHigh => (u64::from(a) * u64::from(b) >> 32) as u32,
+            MathOp::MulHigh => ((u64::from(a) * u64::from(b)) >> 32) as u32,
             MathOp::Min => a.min(b),
             MathOp::RotateLeft => a.rotate_left(b % 32),
             MathOp::RotateRight => a.rotate_right(b % 32),
