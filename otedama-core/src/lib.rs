@@ -44,9 +44,9 @@
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, Keccak, a round of AES as their specifications put them: the oracles | vectors, tokens |
-//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`). | detection, threads, jobs, targets beyond a word |
+//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`) | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
-//! | `jit` | programs to machine code, and machines that run them (unsafe; x86-64 Linux) | epochs, jobs |
+//! | `jit` | programs of RandomX and KawPow to machine code, and what runs them: machines, and KawPow's kernels (unsafe; x86-64 Linux) | epochs, jobs |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs; a full part kept on disk | scanners, pools |
 //! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |

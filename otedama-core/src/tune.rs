@@ -69,9 +69,10 @@ pub fn rank(
     // In turns, so that a noisy moment of the machine meets all of them; the best round counts,
     // because noise only ever slows down.
     if trials.len() > 1 {
-        for _ in 0..2 {
+        let (rounds, time) = if epoch.is_some() { (5, 30) } else { (2, 3) };
+        for _ in 0..rounds {
             for trial in &mut trials {
-                trial.run(if epoch.is_some() { Duration::from_millis(60) } else { Duration::from_millis(3) });
+                trial.run(Duration::from_millis(time));
             }
         }
     }

@@ -131,7 +131,8 @@ static LANE_ORDERS: Aligned<[[u32; HALF_LANES]; HALF_LANES]> = Aligned({
     let mut orders = [[0; HALF_LANES]; HALF_LANES];
     let mut i = 0;
     while i < HALF_LANES * HALF_LANES {
-        orders[i / HALF_LANES][i % HALF_LANES] = ((i / HALF_LANES) ^ (i % HALF_LANES)) as u32;
+        let (number, lane) = (i / HALF_LANES, i % HALF_LANES);
+        orders[number][lane] = (lane ^ number) as u32;
         i += 1;
     }
     orders

@@ -35,7 +35,7 @@ const PROGRAMS: usize = 4;
 const MOST_IN_FLIGHT: usize = BATCH;
 
 /// Hashes in flight with the light cache: their rows are as many items as are computed at a time.
-const LIGHT_IN_FLIGHT: usize = 4;
+const LIGHT_IN_FLIGHT: usize = BATCH;
 
 /// Items of a row.
 const ROW_ITEMS: usize = size_of::<Row>() / size_of::<Item>();

@@ -4,12 +4,12 @@ use super::*;
 use crate::algo::kawpow::{L1_WORDS, Shape};
 use crate::cpu::Cpu;
 
-type Compile = dyn Fn(&Program) -> KawPowCode;
+type CompileFn = Box<dyn Fn(&Program) -> KawPowCode>;
 
 /// Every compiler that this processor can run the code of, by name.
-fn compilers() -> Vec<(&'static str, Box<Compile>)> {
+fn compilers() -> Vec<(&'static str, CompileFn)> {
     let cpu = Cpu::detect();
-    let mut compilers: Vec<(_, Box<Compile>)> = Vec::new();
+    let mut compilers: Vec<(_, CompileFn)> = Vec::new();
     match cpu.avx2() {
         Some(token) => {
             compilers.push(("avx2", Box::new(move |program| KawPowCode::avx2(token, program).unwrap())));

@@ -366,12 +366,10 @@ static KERNELS: &[Kernel] = &[
     ),
     randomx_row(Algorithm::RandomXV1, "randomx-jit-x2", 2),
     randomx_row(Algorithm::RandomXV1, "randomx-jit-x1", 1),
-    randomx_row(Algorithm::RandomXV1, "randomx-jit-x3", 3),
     randomx_row(Algorithm::RandomXV1, "randomx-jit-x4", 4),
     oracle_row(Algorithm::RandomXV1, "randomx-portable", Make::RandomX(Machinery::Interpreted)),
     randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x2", 2),
     randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x1", 1),
-    randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x3", 3),
     randomx_row(Algorithm::RandomXV2, "randomx-v2-jit-x4", 4),
     oracle_row(Algorithm::RandomXV2, "randomx-v2-portable", Make::RandomX(Machinery::Interpreted)),
     #[cfg(target_arch = "x86_64")]

@@ -16,7 +16,7 @@
 //!
 //! The remainder by n is two multiplications by a number prepared once ([`Remainder`]). Keccak-512 before
 //! and after works on a vector of items. A light hash does the same with the two items of each page: alone it
-//! has two in flight, eight hashes together sixteen.
+//! has two in flight, thirty-two hashes together sixty-four.
 //!
 //! # Hashing with the dataset in memory
 //! The same dance with pages instead of lines and [`HASHES_IN_FLIGHT`] nonces.
@@ -33,8 +33,9 @@ use crate::cpu::{Avx2, Avx512};
 use crate::primitive::keccak;
 use crate::simd::{Lanes, Lanes64, Token, Vectorized, prefetch};
 
-/// Items computed at a time: more than the processor has outstanding reads for.
-const ITEMS_IN_FLIGHT: usize = 16;
+/// Items computed at a time: many more than the processor has outstanding reads for. Where this was
+/// measured, with 512 parents, 32 were 10 % faster than 16 and 64 another 10 %.
+const ITEMS_IN_FLIGHT: usize = 64;
 
 /// Full hashes computed at a time.
 const HASHES_IN_FLIGHT: usize = 32;
