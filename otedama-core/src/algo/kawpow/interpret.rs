@@ -79,7 +79,6 @@ impl Mix {
 
     /// Runs the program once. Loop `number` hands the row out to the lanes so that lane `l` gets its words
     /// from `4 (l xor number)` on, modulo 16.
-    #[expect(clippy::needless_range_loop, reason = "a lane is the same in several registers")]
     pub fn run(&mut self, program: &Program, l1: &L1Cache, row: &Row, number: usize) {
         let registers = &mut self.0;
         for step in &program.steps {
