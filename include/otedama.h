@@ -8,8 +8,8 @@
  *   what a status means, otedama_last_error() what went wrong this time. Outputs come last in the arguments, are
  *   called out_, and are written only when the call answers OTEDAMA_OK, but where a comment says otherwise.
  * - What otedama_..._new(), _get() and _start() hand out is a handle: free it once, with its own _free(). Freeing
- *   NULL is fine. A handle that was freed, or is of another kind, is told from a good one
- *   (OTEDAMA_BAD_HANDLE) until 16,384 more have been made; that many may be alive at a time.
+ *   NULL is fine. A handle of another kind, or one that was freed, is told from a good one (OTEDAMA_BAD_HANDLE):
+ *   there are 16,384 places for handles, and of those that are free the one freed last is used last.
  * - A handle passed as `const` may be shared between threads; one that is not is for one thread at a time, and a
  *   second call meanwhile answers OTEDAMA_BUSY. Freeing a shared one while a call uses it is fine: the call
  *   keeps what it needs. "Any thread" in a comment means: any, and several at once.
@@ -82,24 +82,6 @@
 // Memory on plain pages.
 #define OTEDAMA_PAGES_PLAIN 2
 
-// A proven share: `share`.
-#define OTEDAMA_EVENT_SHARE 1
-
-// A kernel claimed what was not so, which is broken hardware or a broken kernel: `candidate`, `message`.
-#define OTEDAMA_EVENT_REFUSED 2
-
-// A worker is gone, the others go on: `message`.
-#define OTEDAMA_EVENT_WORKER_LOST 3
-
-// The last worker is gone.
-#define OTEDAMA_EVENT_ALL_WORKERS_LOST 4
-
-// All work is done. New work handed in at the same moment may overtake it.
-#define OTEDAMA_EVENT_IDLE 5
-
-// Something this header has no number for: `message`.
-#define OTEDAMA_EVENT_OTHER 6
-
 // Only the cache: enough to verify, and to search slowly.
 #define OTEDAMA_LIGHT 0
 
@@ -123,6 +105,24 @@
 
 // The room for candidates is full: go on after the nonces that were tried.
 #define OTEDAMA_END_FULL 2
+
+// A proven share: `share`.
+#define OTEDAMA_EVENT_SHARE 1
+
+// A kernel claimed what was not so, which is broken hardware or a broken kernel: `candidate`, `message`.
+#define OTEDAMA_EVENT_REFUSED 2
+
+// A worker is gone, the others go on: `message`.
+#define OTEDAMA_EVENT_WORKER_LOST 3
+
+// The last worker is gone.
+#define OTEDAMA_EVENT_ALL_WORKERS_LOST 4
+
+// All work is done. New work handed in at the same moment may overtake it.
+#define OTEDAMA_EVENT_IDLE 5
+
+// Something this header has no number for: `message`.
+#define OTEDAMA_EVENT_OTHER 6
 
 // Searches on threads of its own. May be shared between threads.
 typedef struct otedama_engine otedama_engine;
@@ -164,53 +164,6 @@ typedef struct otedama_setup {
     const char *tuning_file;
 } otedama_setup;
 
-// What to measure.
-typedef struct otedama_bench_config {
-    // sizeof(otedama_bench_config).
-    uint32_t struct_size;
-    // An OTEDAMA_ number.
-    uint32_t algorithm;
-    // A kernel's name, or NULL for the fastest.
-    const char *kernel;
-    // The epoch to hash with, or NULL where the algorithm needs none.
-    const struct otedama_epoch *epoch;
-    // What may be used; NULL for everything.
-    const struct otedama_setup *setup;
-    // How many threads, pinned to CPUs; 0 for one on each core.
-    uint32_t threads;
-    // How long to hash, in milliseconds: 1 to 3,600,000.
-    uint32_t milliseconds;
-    // 1: the header's version stays as it is, though SHA256d could roll it.
-    uint32_t fixed_version;
-    // 0.
-    uint32_t reserved;
-} otedama_bench_config;
-
-// Told how a measurement goes: the part done, 0 to 1, and hashes per second so far. An answer other than 0 ends it.
-typedef int32_t (*otedama_bench_fn)(void *userdata, double part, double hashes_per_second);
-
-// What was measured.
-typedef struct otedama_bench_result {
-    // The kernel's name: a static string.
-    const char *kernel;
-    // Attempts made; exact.
-    uint64_t hashes;
-    // How long that took.
-    double seconds;
-    // Hashes per second over the whole time.
-    double hashes_per_second;
-    // The slowest tenth of that time relative to the whole, such as -0.03.
-    double slowest;
-    // The fastest tenth, such as 0.02.
-    double fastest;
-    // Energy that the processor packages took, in joules; NaN where nobody says.
-    double joules;
-    // How many threads hashed.
-    uint32_t threads;
-    // 1 if the version rolled, else 0.
-    uint32_t rolled;
-} otedama_bench_result;
-
 // One way to compute an algorithm.
 typedef struct otedama_kernel {
     // Its full name, such as "sha256d-avx512": a static string.
@@ -224,131 +177,6 @@ typedef struct otedama_kernel {
     // 1 if it is the readable form that the others are judged by, else 0.
     uint32_t oracle;
 } otedama_kernel;
-
-// How an engine works.
-typedef struct otedama_engine_config {
-    // sizeof(otedama_engine_config).
-    uint32_t struct_size;
-    // An OTEDAMA_ number.
-    uint32_t algorithm;
-    // How many threads; 0 for one on each core, or one for each of `cpus`.
-    uint32_t threads;
-    // 1: threads are not pinned to CPUs.
-    uint32_t unpinned;
-    // A kernel's name, or NULL for the fastest.
-    const char *kernel;
-    // An epoch to choose the fastest kernel with, or NULL. Jobs bring their own.
-    const struct otedama_epoch *epoch;
-    // What may be used; NULL for everything.
-    const struct otedama_setup *setup;
-    // The operating system's numbers of the CPUs to pin to, one thread each; NULL to choose.
-    const uint32_t *cpus;
-    // How many `cpus` there are.
-    size_t cpu_count;
-} otedama_engine_config;
-
-// A proven share.
-typedef struct otedama_share {
-    // The job's id.
-    uint64_t job_id;
-    // The nonce.
-    uint64_t nonce;
-    // The header's version it was found with, if has_version.
-    uint32_t version;
-    // 1 if the job lets the version roll, else 0.
-    uint32_t has_version;
-    // 1 if the algorithm has a mix hash (Ethash, KawPow), else 0.
-    uint32_t has_mix;
-    // 0.
-    uint32_t reserved;
-    // The hash, in the order the function outputs it.
-    uint8_t pow[32];
-    // The mix hash, if has_mix; else zeros.
-    uint8_t mix[32];
-} otedama_share;
-
-// A nonce that a scanner claims meets the target. Prove it with otedama_verifier_check().
-typedef struct otedama_candidate {
-    // The nonce.
-    uint64_t nonce;
-    // The header's version it was found with, if has_version.
-    uint32_t version;
-    // 1 if the job lets the version roll, else 0.
-    uint32_t has_version;
-} otedama_candidate;
-
-// What an engine has to say. Valid during the callback only.
-typedef struct otedama_event {
-    // An OTEDAMA_EVENT_ number.
-    uint32_t kind;
-    // Which worker says it, from 0.
-    uint32_t worker;
-    // For OTEDAMA_EVENT_SHARE; else zeros.
-    struct otedama_share share;
-    // For OTEDAMA_EVENT_REFUSED; else zeros.
-    struct otedama_candidate candidate;
-    // What happened, in UTF-8; never NULL, may be empty.
-    const char *message;
-} otedama_event;
-
-// Told what an engine has to say. The event is valid during the call only.
-typedef void (*otedama_event_fn)(void *userdata, const struct otedama_event *event);
-
-// What to hash, and how small the hash must be. Borrowed for the call; what is needed later is copied.
-typedef struct otedama_job {
-    // sizeof(otedama_job).
-    uint32_t struct_size;
-    // An OTEDAMA_ number.
-    uint32_t algorithm;
-    // A number of yours; shares bring it back.
-    uint64_t id;
-    // The header or blob as it is hashed (what is in the place of its nonce does not matter), or for Ethash and
-    // KawPow the hash of the sealed header, in the order it is fed to the function.
-    const uint8_t *input;
-    // Its length in bytes: SHA256d, scrypt 80; RandomX 43 to 512; Ethash, KawPow 32.
-    size_t input_len;
-    // The block's height, where the hash depends on it (KawPow); else 0.
-    uint64_t height;
-    // The bits of the header's version that may vary (BIP 320: 0x1fffe000), or 0.
-    uint32_t version_mask;
-    // 0.
-    uint32_t reserved;
-    // The largest hash wanted, a number of 256 bits, least significant byte first.
-    uint8_t target_le[32];
-} otedama_job;
-
-// A part of a job's space: every nonce with every version. A scan takes all versions of a nonce before the next
-// nonce.
-typedef struct otedama_space {
-    // sizeof(otedama_space).
-    uint32_t struct_size;
-    // The first version, by its index under the job's mask; 0 is the job's own.
-    uint32_t version_start;
-    // How many versions; 0 means 1.
-    uint32_t version_count;
-    // 0.
-    uint32_t reserved;
-    // The first nonce.
-    uint64_t nonce_start;
-    // How many nonces; 0 means all from the first one on.
-    uint64_t nonce_count;
-} otedama_space;
-
-// What an engine has done since it started.
-typedef struct otedama_engine_stats {
-    // Attempts made; exact.
-    uint64_t hashes;
-    // Shares proven.
-    uint64_t shares;
-    // Candidates that were no shares.
-    uint64_t refused;
-    // Candidates dropped because their job had been replaced.
-    uint64_t stale;
-    // Attempts handed to a worker that was lost before it could say how many it had made.
-    uint64_t abandoned;
-    // Workers not lost.
-    uint64_t alive;
-} otedama_engine_stats;
 
 // How a store works. NULL in its place, or zeros, are the defaults.
 typedef struct otedama_store_config {
@@ -397,6 +225,178 @@ typedef struct otedama_scanner_info {
     // 0.
     uint32_t reserved;
 } otedama_scanner_info;
+
+// What to hash, and how small the hash must be. Borrowed for the call; what is needed later is copied.
+typedef struct otedama_job {
+    // sizeof(otedama_job).
+    uint32_t struct_size;
+    // An OTEDAMA_ number.
+    uint32_t algorithm;
+    // A number of yours; shares bring it back.
+    uint64_t id;
+    // The header or blob as it is hashed (what is in the place of its nonce does not matter), or for Ethash and
+    // KawPow the hash of the sealed header, in the order it is fed to the function.
+    const uint8_t *input;
+    // Its length in bytes: SHA256d, scrypt 80; RandomX 43 to 512; Ethash, KawPow 32.
+    size_t input_len;
+    // The block's height, where the hash depends on it (KawPow); else 0.
+    uint64_t height;
+    // The bits of the header's version that may vary (BIP 320: 0x1fffe000), or 0.
+    uint32_t version_mask;
+    // 0.
+    uint32_t reserved;
+    // The largest hash wanted, a number of 256 bits, least significant byte first.
+    uint8_t target_le[32];
+} otedama_job;
+
+// A part of a job's space: every nonce with every version. A scan takes all versions of a nonce before the next
+// nonce.
+typedef struct otedama_space {
+    // sizeof(otedama_space).
+    uint32_t struct_size;
+    // The first version, by its index under the job's mask; 0 is the job's own.
+    uint32_t version_start;
+    // How many versions; 0 means 1.
+    uint32_t version_count;
+    // 0.
+    uint32_t reserved;
+    // The first nonce.
+    uint64_t nonce_start;
+    // How many nonces; 0 means all from the first one on.
+    uint64_t nonce_count;
+} otedama_space;
+
+// A nonce that a scanner claims meets the target. Prove it with otedama_verifier_check().
+typedef struct otedama_candidate {
+    // The nonce.
+    uint64_t nonce;
+    // The header's version it was found with, if has_version.
+    uint32_t version;
+    // 1 if the job lets the version roll, else 0.
+    uint32_t has_version;
+} otedama_candidate;
+
+// A proven share.
+typedef struct otedama_share {
+    // The job's id.
+    uint64_t job_id;
+    // The nonce.
+    uint64_t nonce;
+    // The header's version it was found with, if has_version.
+    uint32_t version;
+    // 1 if the job lets the version roll, else 0.
+    uint32_t has_version;
+    // 1 if the algorithm has a mix hash (Ethash, KawPow), else 0.
+    uint32_t has_mix;
+    // 0.
+    uint32_t reserved;
+    // The hash, in the order the function outputs it.
+    uint8_t pow[32];
+    // The mix hash, if has_mix; else zeros.
+    uint8_t mix[32];
+} otedama_share;
+
+// How an engine works.
+typedef struct otedama_engine_config {
+    // sizeof(otedama_engine_config).
+    uint32_t struct_size;
+    // An OTEDAMA_ number.
+    uint32_t algorithm;
+    // How many threads; 0 for one on each core, or one for each of `cpus`.
+    uint32_t threads;
+    // 1: threads are not pinned to CPUs.
+    uint32_t unpinned;
+    // A kernel's name, or NULL for the fastest.
+    const char *kernel;
+    // An epoch to choose the fastest kernel with, or NULL. Jobs bring their own.
+    const struct otedama_epoch *epoch;
+    // What may be used; NULL for everything.
+    const struct otedama_setup *setup;
+    // The operating system's numbers of the CPUs to pin to, one thread each; NULL to choose.
+    const uint32_t *cpus;
+    // How many `cpus` there are.
+    size_t cpu_count;
+} otedama_engine_config;
+
+// What an engine has to say. Valid during the callback only.
+typedef struct otedama_event {
+    // An OTEDAMA_EVENT_ number.
+    uint32_t kind;
+    // Which worker says it, from 0.
+    uint32_t worker;
+    // For OTEDAMA_EVENT_SHARE; else zeros.
+    struct otedama_share share;
+    // For OTEDAMA_EVENT_REFUSED; else zeros.
+    struct otedama_candidate candidate;
+    // What happened, in UTF-8; never NULL, may be empty.
+    const char *message;
+} otedama_event;
+
+// Told what an engine has to say. The event is valid during the call only.
+typedef void (*otedama_event_fn)(void *userdata, const struct otedama_event *event);
+
+// What an engine has done since it started.
+typedef struct otedama_engine_stats {
+    // Attempts made; exact.
+    uint64_t hashes;
+    // Shares proven.
+    uint64_t shares;
+    // Candidates that were no shares.
+    uint64_t refused;
+    // Candidates dropped because their job had been replaced.
+    uint64_t stale;
+    // Attempts handed to a worker that was lost before it could say how many it had made.
+    uint64_t abandoned;
+    // Workers not lost.
+    uint64_t alive;
+} otedama_engine_stats;
+
+// What to measure.
+typedef struct otedama_bench_config {
+    // sizeof(otedama_bench_config).
+    uint32_t struct_size;
+    // An OTEDAMA_ number.
+    uint32_t algorithm;
+    // A kernel's name, or NULL for the fastest.
+    const char *kernel;
+    // The epoch to hash with, or NULL where the algorithm needs none.
+    const struct otedama_epoch *epoch;
+    // What may be used; NULL for everything.
+    const struct otedama_setup *setup;
+    // How many threads, pinned to CPUs; 0 for one on each core.
+    uint32_t threads;
+    // How long to hash, in milliseconds: 1 to 3,600,000.
+    uint32_t milliseconds;
+    // 1: the header's version stays as it is, though SHA256d could roll it.
+    uint32_t fixed_version;
+    // 0.
+    uint32_t reserved;
+} otedama_bench_config;
+
+// Told how a measurement goes: the part done, 0 to 1, and hashes per second so far. An answer other than 0 ends it.
+typedef int32_t (*otedama_bench_fn)(void *userdata, double part, double hashes_per_second);
+
+// What was measured.
+typedef struct otedama_bench_result {
+    // The kernel's name: a static string.
+    const char *kernel;
+    // Attempts made; exact.
+    uint64_t hashes;
+    // How long that took.
+    double seconds;
+    // Hashes per second over the whole time.
+    double hashes_per_second;
+    // The slowest tenth of that time relative to the whole, such as -0.03.
+    double slowest;
+    // The fastest tenth, such as 0.02.
+    double fastest;
+    // Energy that the processor packages took, in joules; NaN where nobody says.
+    double joules;
+    // How many threads hashed.
+    uint32_t threads;
+    // 1 if the version rolled, else 0.
+    uint32_t rolled;
+} otedama_bench_result;
 
 // Done.
 #define OTEDAMA_OK 0
@@ -526,364 +526,6 @@ const char *otedama_status_message(otedama_status status);
 // next call fails. Any thread; each has its own.
 const char *otedama_last_error(void);
 
-// Lets a kernel hash a made-up job for a while and checks all that it finds: `out_result` receives the figures.
-// `progress`, if not NULL, is called on this thread some twenty times a second with `userdata`, the part done (0 to 1)
-// and the rate so far in hashes per second; an answer other than 0 ends the measurement early. Any thread; two
-// measurements at once spoil each other.
-//
-// Errors: OTEDAMA_WRONG_RESULTS if a check failed, OTEDAMA_UNKNOWN_KERNEL, OTEDAMA_UNSUPPORTED, OTEDAMA_NO_EPOCH,
-// OTEDAMA_OUT_OF_MEMORY, OTEDAMA_THREAD_FAILED, and those of its arguments.
-otedama_status otedama_bench(const struct otedama_bench_config *config,
-                             otedama_bench_fn progress,
-                             void *userdata,
-                             struct otedama_bench_result *out_result);
-
-// What went wrong in this thread's last call that answered anything but OTEDAMA_OK: one line of UTF-8 that
-// names the argument and what was expected; empty if nothing did. Never NULL. Valid until this thread's
-// next call fails. Any thread; each has its own.
-const char *otedama_last_error(void);
-
-// The number of an algorithm of this name, such as "sha256d": `out_algorithm` receives it. Names: sha256d, scrypt,
-// ethash, etchash, kawpow, randomx, randomx-v2. Any thread.
-//
-// Errors: OTEDAMA_UNKNOWN_ALGORITHM, OTEDAMA_BAD_TEXT, OTEDAMA_NULL_ARGUMENT.
-otedama_status otedama_algorithm_number(const char *name,
-                                        uint32_t *out_algorithm);
-
-// The name of an algorithm: a static string, or NULL for a number that is none. Any thread.
-const char *otedama_algorithm_name(uint32_t algorithm);
-
-// How many kernels this version has, whether this CPU can run them or not. Any thread.
-size_t otedama_kernel_count(void);
-
-// The kernel of an index from 0: `out_kernel` receives it. Those of an algorithm come together, its oracle last.
-// `setup` may be NULL. Any thread.
-//
-// Errors: OTEDAMA_BAD_VALUE from otedama_kernel_count() on, OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_STRUCT_SIZE.
-otedama_status otedama_kernel_at(size_t index,
-                                 const struct otedama_setup *setup,
-                                 struct otedama_kernel *out_kernel);
-
-// The OTEDAMA_ISA_ bits of the extensions this CPU has. Any thread.
-uint32_t otedama_cpu_isa(void);
-
-// The machine as JSON, the same as `otedama-cli devices --json` prints: CPU, instruction sets, NUMA nodes, caches,
-// pages, and every device with its kernels. Sizes are in bytes. `out_text`, of `text_size` bytes, receives UTF-8
-// that ends in NUL; `out_len` the length without it. `setup` may be NULL. Any thread.
-//
-// Errors: OTEDAMA_BUFFER_TOO_SMALL, and this once `out_len` is written all the same, so that a call with
-// `text_size` 0 and `out_text` NULL asks for the length; OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_STRUCT_SIZE.
-otedama_status otedama_devices_json(const struct otedama_setup *setup,
-                                    uint8_t *out_text,
-                                    size_t text_size,
-                                    size_t *out_len);
-
-// Starts an engine: threads that wait for work. `config` says which; `events` is called with `userdata` for every
-// event. `out_engine` receives the engine; free it with otedama_engine_free(). Any thread.
-//
-// `events` is called on the engine's threads, never twice at once. It should return soon; it may hand in new work
-// and ask for counts, but not stop or free an engine (OTEDAMA_BUSY). `userdata` must stay valid until
-// otedama_engine_stop() or otedama_engine_free() has returned.
-//
-// Errors: OTEDAMA_UNKNOWN_ALGORITHM, OTEDAMA_UNKNOWN_KERNEL, OTEDAMA_UNSUPPORTED, OTEDAMA_SELF_TEST_FAILED,
-// OTEDAMA_OUT_OF_MEMORY, OTEDAMA_THREAD_FAILED for a CPU that cannot be had, and those of its arguments; nothing is
-// left running.
-otedama_status otedama_engine_start(const struct otedama_engine_config *config,
-                                    otedama_event_fn events,
-                                    void *userdata,
-                                    struct otedama_engine **out_engine);
-
-// Hands in new work; the old is dead: searching it stops and what it found is dropped. `space` NULL is every nonce
-// with every version the job allows; `epoch` is the memory the job needs, kept as long as it is searched, or NULL.
-// Any thread, and the callback.
-//
-// Errors: OTEDAMA_STOPPED, OTEDAMA_BAD_JOB, OTEDAMA_BAD_TARGET, OTEDAMA_BAD_SPACE, OTEDAMA_NO_EPOCH,
-// OTEDAMA_WRONG_EPOCH, and those of its arguments; the old work then goes on.
-otedama_status otedama_engine_replace(const struct otedama_engine *engine,
-                                      const struct otedama_job *job,
-                                      const struct otedama_space *space,
-                                      const struct otedama_epoch *epoch);
-
-// Hands in newer work; shares of the old still count, and what is being searched of it is searched to its end.
-// Arguments, threads and errors as otedama_engine_replace().
-otedama_status otedama_engine_update(const struct otedama_engine *engine,
-                                     const struct otedama_job *job,
-                                     const struct otedama_space *space,
-                                     const struct otedama_epoch *epoch);
-
-// Gives the work under way the same epoch with more to it, such as the dataset that was being built meanwhile; work
-// of another epoch is left as it is. Any thread, and the callback.
-// Errors: OTEDAMA_STOPPED, OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_engine_deepen(const struct otedama_engine *engine,
-                                     const struct otedama_epoch *epoch);
-
-// What the engine has done so far, or did until it was stopped: `out_stats` receives it. Any thread, and the
-// callback. Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_engine_count(const struct otedama_engine *engine,
-                                    struct otedama_engine_stats *out_stats);
-
-// Stops an engine and waits for its threads: what they had found is proven and reported first. The handle stays, for
-// otedama_engine_count() and otedama_engine_free(). Stopping twice is fine. Any thread, not the callback.
-// Errors: OTEDAMA_BUSY from a callback, OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_engine_stop(const struct otedama_engine *engine);
-
-// Stops an engine as otedama_engine_stop() does, and frees it. NULL is fine. Any thread, not the callback.
-// Errors: OTEDAMA_BUSY from a callback, OTEDAMA_BAD_HANDLE; nothing is freed then.
-otedama_status otedama_engine_free(struct otedama_engine *engine);
-
-// Makes a stop flag, which ends scans and builds that were given it: `out_stop` receives it; free it with
-// otedama_stop_free(). Any thread. Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_TOO_MANY_HANDLES.
-otedama_status otedama_stop_new(struct otedama_stop **out_stop);
-
-// Raises a stop flag, for good: what watches it ends within milliseconds. Any thread, also while other calls use
-// it. Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_stop_raise(const struct otedama_stop *stop);
-
-// Frees a stop flag; calls under way that were given it keep it. NULL is fine. Errors: OTEDAMA_BAD_HANDLE.
-otedama_status otedama_stop_free(struct otedama_stop *stop);
-
-// Makes a store: the place where epochs are built, once each, and found again. One for a process is usual.
-// `config` may be NULL; `out_store` receives the store; free it with otedama_store_free(). Any thread.
-//
-// Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_STRUCT_SIZE, OTEDAMA_BAD_VALUE, OTEDAMA_TOO_MANY_HANDLES.
-otedama_status otedama_store_new(const struct otedama_store_config *config, struct otedama_store **out_store);
-
-// Frees a store. Epochs obtained from it stay as they are, and calls under way end as they would. NULL is fine.
-// Errors: OTEDAMA_BAD_HANDLE.
-otedama_status otedama_store_free(struct otedama_store *store);
-
-// The epoch `key` to the depth asked (OTEDAMA_LIGHT or OTEDAMA_FULL): at once if it is there, after waiting if
-// another call builds it, else built by this call, which takes seconds to minutes. `out_epoch` receives it; free
-// it with otedama_epoch_free(). Any thread; several may ask at once, and each key is built once.
-//
-// `progress`, if not NULL, is called on this thread some twenty times a second and once at the end; `userdata` is
-// passed on to it. An answer other than 0 cancels. `stop` may be NULL; raising it cancels too. Cancelling a call
-// that builds cancels those that wait for it.
-//
-// Errors: OTEDAMA_CANCELLED, OTEDAMA_BUDGET_SPENT, OTEDAMA_OUT_OF_MEMORY, OTEDAMA_BAD_EPOCH for a key the algorithm
-// does not have, OTEDAMA_UNSUPPORTED, and those of its arguments. Nothing is left behind.
-otedama_status otedama_store_get(const struct otedama_store *store,
-                                 const struct otedama_epoch_key *key,
-                                 uint32_t depth,
-                                 otedama_progress_fn progress,
-                                 void *userdata,
-                                 const struct otedama_stop *stop,
-                                 struct otedama_epoch **out_epoch);
-
-// Starts to build an epoch that will be needed, in the background, if the budget has room as it is. A build that
-// fails leaves nothing behind, and otedama_store_get() will try again. Any thread.
-//
-// Errors: OTEDAMA_BUDGET_SPENT, OTEDAMA_BAD_EPOCH, OTEDAMA_UNSUPPORTED, OTEDAMA_THREAD_FAILED, and those of its
-// arguments.
-otedama_status otedama_store_announce(const struct otedama_store *store,
-                                      const struct otedama_epoch_key *key,
-                                      uint32_t depth);
-
-// Bytes that the store's epochs take, alive or being built, whoever holds them: `out_bytes` receives them. Any
-// thread. Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_store_held_bytes(const struct otedama_store *store,
-                                        uint64_t *out_bytes);
-
-// Frees an epoch handle. Hashers, scanners and engines that use the epoch keep its memory; views obtained from
-// this handle end. NULL is fine. Errors: OTEDAMA_BAD_HANDLE.
-otedama_status otedama_epoch_free(struct otedama_epoch *epoch);
-
-// The number of the epoch that a block height lies in (Ethash, Etchash, KawPow): `out_number` receives it. Any
-// thread. Errors: OTEDAMA_BAD_EPOCH where epochs are not counted in blocks, OTEDAMA_BAD_VALUE beyond 2^32 epochs.
-otedama_status otedama_epoch_number(uint32_t algorithm,
-                                    uint64_t height,
-                                    uint32_t *out_number);
-
-// OTEDAMA_OK if the epoch has its dataset too, OTEDAMA_BAD_EPOCH if it has the cache alone. Any thread.
-// Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_epoch_is_full(const struct otedama_epoch *epoch);
-
-// The epoch's cache as it lies in memory, without a copy: `out_bytes` receives its address, `out_len` its length in
-// bytes. It is read-only (writing faults) and stays until otedama_epoch_free() of this handle. Any thread.
-// Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE.
-otedama_status otedama_epoch_cache(const struct otedama_epoch *epoch,
-                                   const uint8_t **out_bytes,
-                                   uint64_t *out_len);
-
-// The epoch's dataset, as otedama_epoch_cache(). Errors: OTEDAMA_BAD_EPOCH if it was obtained with OTEDAMA_LIGHT.
-otedama_status otedama_epoch_dataset(const struct otedama_epoch *epoch,
-                                     const uint8_t **out_bytes,
-                                     uint64_t *out_len);
-
-// Makes a hasher: a kernel of `algorithm` that has passed its self-test, with the scratchpad it needs. `out_hasher`
-// receives it; free it with otedama_hasher_free().
-//
-// `kernel`: a name such as "sha256d-avx2" or just "avx2"; NULL for the one that is fastest here at hashing many
-// inputs. `epoch`: the memory that RandomX, Ethash and KawPow hash with, kept alive by the hasher; NULL for the
-// others. `setup` may be NULL. Any thread.
-//
-// Errors: OTEDAMA_UNKNOWN_ALGORITHM, OTEDAMA_UNKNOWN_KERNEL, OTEDAMA_UNSUPPORTED, OTEDAMA_SELF_TEST_FAILED,
-// OTEDAMA_OUT_OF_MEMORY, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, and those of its arguments.
-otedama_status otedama_hasher_new(uint32_t algorithm,
-                                  const char *kernel,
-                                  const struct otedama_epoch *epoch,
-                                  const struct otedama_setup *setup,
-                                  struct otedama_hasher **out_hasher);
-
-// Frees a hasher. NULL is fine. Errors: OTEDAMA_BAD_HANDLE, OTEDAMA_BUSY while another call uses it; then nothing
-// is freed.
-otedama_status otedama_hasher_free(struct otedama_hasher *hasher);
-
-// Hashes one input: `out_pow` receives the 32 bytes in the order the function outputs them (for SHA256d and scrypt
-// the reverse of how hashes are displayed). `input_len` is in bytes. One thread at a time per hasher.
-//
-// Errors: OTEDAMA_BAD_INPUT for an input the algorithm does not take, OTEDAMA_OVERLAP, OTEDAMA_NULL_ARGUMENT,
-// OTEDAMA_BAD_HANDLE, OTEDAMA_BUSY.
-//
-otedama_status otedama_hasher_hash(struct otedama_hasher *hasher,
-                                   const uint8_t *input,
-                                   size_t input_len,
-                                   uint8_t out_pow[32]);
-
-// Hashes `count` inputs of `input_len` bytes each that lie one after the other in `inputs`: `out_pow`, of `pow_size`
-// bytes, receives their hashes of 32 bytes in the same order. One thread at a time per hasher.
-//
-// Errors: OTEDAMA_BUFFER_TOO_SMALL if `pow_size` is less than 32 times `count`, and as otedama_hasher_hash().
-otedama_status otedama_hasher_hash_many(struct otedama_hasher *hasher,
-                                        const uint8_t *inputs,
-                                        size_t input_len,
-                                        size_t count,
-                                        uint8_t *out_pow,
-                                        size_t pow_size);
-
-// Hashes the hash of a sealed header with each of `count` nonces (Ethash, KawPow): `out_pow` and `out_mix`, of
-// `pow_size` and `mix_size` bytes, receive 32 bytes for each nonce in the same order. `header_hash` is in the order it
-// is fed to the function, `height` the block's. `out_mix` may be NULL. One thread at a time per hasher.
-//
-// Errors: OTEDAMA_BAD_INPUT for an algorithm that hashes bytes, OTEDAMA_BUFFER_TOO_SMALL, and as
-// otedama_hasher_hash().
-//
-otedama_status otedama_hasher_hash_sealed(struct otedama_hasher *hasher,
-                                          const uint8_t header_hash[32],
-                                          uint64_t height,
-                                          const uint64_t *nonces,
-                                          size_t count,
-                                          uint8_t *out_pow,
-                                          size_t pow_size,
-                                          uint8_t *out_mix,
-                                          size_t mix_size);
-
-// Hashes one input without a hasher of yours: each thread keeps one for each algorithm it used, with a kernel that
-// is quick at a single input. The first call of a thread makes it, which may take milliseconds. Arguments as in
-// otedama_hasher_new() and otedama_hasher_hash(); `epoch` may be NULL where the algorithm needs none. Any thread.
-//
-otedama_status otedama_hash(uint32_t algorithm,
-                            const struct otedama_epoch *epoch,
-                            const uint8_t *input,
-                            size_t input_len,
-                            uint8_t out_pow[32]);
-
-// The target that a header's compact `bits` stand for: `out_target_le` receives it, least significant byte first.
-// Any thread. Errors: OTEDAMA_BAD_TARGET for zero, negative or overflowing bits, OTEDAMA_NULL_ARGUMENT.
-//
-otedama_status otedama_target_from_bits(uint32_t bits,
-                                        uint8_t out_target_le[32]);
-
-// The target of a difficulty as pools of this algorithm count it: `out_target_le` receives it, least significant byte
-// first. Any thread. Errors: OTEDAMA_BAD_VALUE unless it is positive and finite, OTEDAMA_UNKNOWN_ALGORITHM,
-// OTEDAMA_NULL_ARGUMENT.
-//
-otedama_status otedama_target_from_difficulty(uint32_t algorithm,
-                                              double difficulty,
-                                              uint8_t out_target_le[32]);
-
-// The difficulty of a target, as pools of this algorithm count it: `out_difficulty` receives it. Any thread.
-// Errors: OTEDAMA_BAD_TARGET for zero, OTEDAMA_UNKNOWN_ALGORITHM, OTEDAMA_NULL_ARGUMENT.
-//
-otedama_status otedama_target_to_difficulty(uint32_t algorithm,
-                                            const uint8_t target_le[32],
-                                            double *out_difficulty);
-
-// Makes a scanner: a kernel that has passed its self-test, with the memory it needs. Arguments as in
-// otedama_hasher_new(), but here `epoch` only helps to choose the fastest kernel, and `kernel` NULL is the fastest at
-// searching. `out_scanner` receives it; free it with otedama_scanner_free(). Any thread; memory comes from near the
-// thread that calls.
-otedama_status otedama_scanner_new(uint32_t algorithm,
-                                   const char *kernel,
-                                   const struct otedama_epoch *epoch,
-                                   const struct otedama_setup *setup,
-                                   struct otedama_scanner **out_scanner);
-
-// Frees a scanner. NULL is fine. Errors: OTEDAMA_BAD_HANDLE, OTEDAMA_BUSY while another call uses it; then nothing
-// is freed.
-otedama_status otedama_scanner_free(struct otedama_scanner *scanner);
-
-// What a scanner is: `out_info` receives it. One thread at a time per scanner.
-// Errors: OTEDAMA_NULL_ARGUMENT, OTEDAMA_BAD_HANDLE, OTEDAMA_BUSY.
-otedama_status otedama_scanner_describe(struct otedama_scanner *scanner,
-                                        struct otedama_scanner_info *out_info);
-
-// Gives a scanner its job, and the epoch it needs, if any; both are copied or kept. One thread at a time per scanner.
-//
-// Errors: OTEDAMA_BAD_JOB, OTEDAMA_BAD_TARGET, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, OTEDAMA_BUSY, and those of its
-// arguments. Unless it is an argument's, the scanner then has no job.
-otedama_status otedama_scanner_load(struct otedama_scanner *scanner,
-                                    const struct otedama_job *job,
-                                    const struct otedama_epoch *epoch);
-
-// Searches a part of the loaded job's space on this thread. `out_candidates` has room for `capacity` candidates, in
-// order of their nonces; `out_count` receives how many there are, `out_tried` how many attempts were made (nonces
-// times versions, exact: a scan that ended early goes on at nonce_start + tried / version_count), `out_end` why it
-// ended: an OTEDAMA_END_ number. `space` NULL is every nonce with the job's own version; `stop` may be NULL; raised, it
-// ends the scan within about a millisecond. One thread at a time per scanner.
-//
-// Errors: OTEDAMA_NO_JOB, OTEDAMA_BAD_SPACE, OTEDAMA_BUFFER_TOO_SMALL for a capacity of less than one nonce's
-// versions, OTEDAMA_BUSY, and those of its arguments.
-otedama_status otedama_scanner_scan(struct otedama_scanner *scanner,
-                                    const struct otedama_space *space,
-                                    const struct otedama_stop *stop,
-                                    struct otedama_candidate *out_candidates,
-                                    size_t capacity,
-                                    size_t *out_count,
-                                    uint64_t *out_tried,
-                                    uint32_t *out_end);
-
-// What a status means, in a few words: a static string, never NULL. otedama_last_error() says more.
-// Any thread.
-const char *otedama_status_message(otedama_status status);
-
-// Makes a verifier: `out_verifier` receives it; free it with otedama_verifier_free(). `kernel` NULL is the one that
-// proves single claims best; `setup` may be NULL. Any thread. Errors: as otedama_hasher_new().
-otedama_status otedama_verifier_new(uint32_t algorithm,
-                                    const char *kernel,
-                                    const struct otedama_setup *setup,
-                                    struct otedama_verifier **out_verifier);
-
-// Frees a verifier. NULL is fine. Errors: OTEDAMA_BAD_HANDLE, OTEDAMA_BUSY while another call uses it; then nothing
-// is freed.
-otedama_status otedama_verifier_free(struct otedama_verifier *verifier);
-
-// Proves that a candidate meets its job's target: `out_share` receives the share. `epoch` is the memory the job
-// needs, or NULL. `claimed_pow` and `claimed_mix` are the hashes that someone sent with it, or NULL; a claimed_pow
-// above the target is refused before anything is hashed. One thread at a time per verifier.
-//
-// Errors: OTEDAMA_ABOVE_TARGET, OTEDAMA_WRONG_HASH, OTEDAMA_WRONG_MIX, OTEDAMA_NOT_ALLOWED if it is no share;
-// OTEDAMA_BAD_JOB, OTEDAMA_BAD_TARGET, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, OTEDAMA_BUSY, and those of its
-// arguments.
-//
-otedama_status otedama_verifier_check(struct otedama_verifier *verifier,
-                                      const struct otedama_job *job,
-                                      const struct otedama_epoch *epoch,
-                                      const struct otedama_candidate *candidate,
-                                      const uint8_t claimed_pow[32],
-                                      const uint8_t claimed_mix[32],
-                                      struct otedama_share *out_share);
-
-// The OTEDAMA_ABI_VERSION the library was built with. Any thread.
-uint32_t otedama_abi_version(void);
-
-// The library's version, such as "0.1.0": a static string, never NULL. OTEDAMA_VERSION is that of the header.
-// Any thread.
-const char *otedama_version(void);
-
-// How many handles are alive in this process: 0 at the end of a program that frees what it makes. Any thread.
-size_t otedama_live_handles(void);
-
 // The number of an algorithm of this name, such as "sha256d": `out_algorithm` receives it. Names: sha256d, scrypt,
 // ethash, etchash, kawpow, randomx, randomx-v2. Any thread.
 //
@@ -1121,7 +763,7 @@ otedama_status otedama_scanner_load(struct otedama_scanner *scanner,
 // ends the scan within about a millisecond. One thread at a time per scanner.
 //
 // Errors: OTEDAMA_NO_JOB, OTEDAMA_BAD_SPACE, OTEDAMA_BUFFER_TOO_SMALL for a capacity of less than one nonce's
-// versions, OTEDAMA_BUSY, and those of its arguments.
+// versions, OTEDAMA_BAD_VALUE for one of more than 1,048,576, OTEDAMA_BUSY, and those of its arguments.
 otedama_status otedama_scanner_scan(struct otedama_scanner *scanner,
                                     const struct otedama_space *space,
                                     const struct otedama_stop *stop,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use otedama_core::engine::{Assignment, EngineConfig, EngineStats, Event, NoMoreWork, WorkerConfig};
 use otedama_core::scan::{self, Kernel, Setup};
@@ -92,10 +92,17 @@ pub struct otedama_engine_stats {
 /// An engine until it is stopped, and what it did then.
 pub(crate) struct Running {
     engine: RwLock<Option<Engine>>,
+    /// Counts from when it began to stop, and from when it had.
     last: Mutex<EngineStats>,
+    /// Held by whoever stops it; others who want that wait until it is done.
+    stopping: Mutex<()>,
 }
 
 impl Running {
+    fn new(engine: Engine) -> Running {
+        Running { engine: RwLock::new(Some(engine)), last: Mutex::default(), stopping: Mutex::default() }
+    }
+
     /// Works with the engine unless it was stopped.
     fn with<T>(&self, work: impl FnOnce(&Engine) -> T) -> Answer<T> {
         let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
@@ -104,23 +111,33 @@ impl Running {
     }
 
     fn stats(&self) -> EngineStats {
-        self.with(Engine::stats)
-            .unwrap_or_else(|_| self.last.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.with(Engine::stats).unwrap_or_else(|_| self.last().clone())
     }
 
     /// Stops it and waits for its threads. Here and not where the last reference is dropped, which may be on
-    /// one of those threads.
+    /// one of those threads. No lock that a callback may want is held while waiting.
     fn stop(&self) -> Answer<()> {
         if IN_CALLBACK.get() {
             let message = "an engine cannot be stopped or freed from its callback: let another thread do it";
             return Err(Failure::new(OTEDAMA_BUSY, message));
         }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        let _turn = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = {
+            let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(engine) = &*engine {
+                *self.last() = engine.stats();
+            }
+            engine.take()
+        };
         if let Some(engine) = engine {
-            *last = engine.stop();
+            let stats = engine.stop();
+            *self.last() = stats;
         }
         Ok(())
+    }
+
+    fn last(&self) -> MutexGuard<'_, EngineStats> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -166,8 +183,7 @@ pub unsafe extern "C" fn otedama_engine_start(
             IN_CALLBACK.set(false);
         };
         let engine = Engine::start(EngineConfig::default(), workers, NoMoreWork, sink)?;
-        let running = Running { engine: RwLock::new(Some(engine)), last: Mutex::default() };
-        out.put(handle::share(Arc::new(running))?);
+        out.put(handle::share(Arc::new(Running::new(engine)))?);
         Ok(())
     })
 }

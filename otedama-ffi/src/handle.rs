@@ -2,8 +2,8 @@
 //!
 //! A handle is the address of a place in a table that is never freed, and C never looks behind it. So a
 //! handle that was freed, that is of another kind or no handle at all is told from a good one by looking
-//! it up, and nothing here is unsafe: no pointer that comes from C is followed. A place is given out again
-//! only after all the others have been, [`PLACES`] handles later; until then a freed handle is known.
+//! it up, and nothing here is unsafe: no pointer that comes from C is followed. Of the
+//! [`PLACES`] that are free the one freed last is given out last; until then a freed handle is known.
 //!
 //! Shared objects (`const` in C) are behind an [`Arc`] that a call takes for as long as it lasts, so one
 //! may be freed while another thread's call still works with it. Private ones stay in their place, locked

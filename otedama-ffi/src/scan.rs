@@ -15,7 +15,7 @@ use otedama_core::{
 use crate::boundary::{Answer, Failure, Out, bytes, check_apart, guard, out, record, text, value};
 use crate::devices::{self, Allowed, reserved};
 use crate::status::{
-    OTEDAMA_BAD_JOB, OTEDAMA_BUFFER_TOO_SMALL, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, otedama_status,
+    OTEDAMA_BAD_JOB, OTEDAMA_BAD_VALUE, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, otedama_status,
 };
 use crate::{handle, otedama_epoch, otedama_scanner, otedama_setup, otedama_stop};
 
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn otedama_scanner_load(
 /// ends the scan within about a millisecond. One thread at a time per scanner.
 ///
 /// Errors: OTEDAMA_NO_JOB, OTEDAMA_BAD_SPACE, OTEDAMA_BUFFER_TOO_SMALL for a capacity of less than one nonce's
-/// versions, OTEDAMA_BUSY, and those of its arguments.
+/// versions, OTEDAMA_BAD_VALUE for one of more than 1,048,576, OTEDAMA_BUSY, and those of its arguments.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn otedama_scanner_scan(
     scanner: *mut otedama_scanner,
@@ -288,7 +288,7 @@ impl BoundScanner {
         const MOST: usize = 1 << 20;
         if capacity > MOST {
             let message = format!("capacity is {capacity}: expected at most {MOST}");
-            return Err(Failure::new(OTEDAMA_BUFFER_TOO_SMALL, message));
+            return Err(Failure::new(OTEDAMA_BAD_VALUE, message));
         }
         self.found.clear();
         if self.found.room() != capacity {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs;
 use std::mem::offset_of;
@@ -12,8 +12,9 @@ use std::process::Command;
 use common::{folder, has, root, run};
 
 /// The order in which a reader meets things.
-const SOURCES: [&str; 10] =
-    ["version", "status", "boundary", "lib", "devices", "epoch", "hash", "scan", "verify", "engine"];
+const SOURCES: [&str; 11] = [
+    "version", "status", "boundary", "types", "devices", "epoch", "hash", "scan", "verify", "engine", "bench",
+];
 
 fn generated() -> String {
     let crate_folder = root().join("otedama-ffi");
@@ -29,7 +30,7 @@ fn generated() -> String {
         env!("CARGO_PKG_VERSION_PATCH")
     ));
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in SOURCES.iter().chain(&["bench"]) {
+    for source in SOURCES {
         builder = builder.with_src(crate_folder.join("src").join(format!("{source}.rs")));
     }
     let mut header = Vec::new();
@@ -85,6 +86,25 @@ fn the_headers_stand_alone() {
             println!("{standard_of} -std={standard} {file}");
         }
     }
+}
+
+#[test]
+fn every_module_is_in_the_header_once() {
+    let lib = fs::read_to_string(root().join("otedama-ffi/src/lib.rs")).unwrap();
+    let mut modules: Vec<&str> =
+        lib.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    // It has nothing that C sees.
+    modules.retain(|module| *module != "handle");
+    let mut sources = SOURCES;
+    sources.sort();
+    assert_eq!(modules, sources);
+    let header = committed();
+    let declarations: Vec<&str> = header
+        .lines()
+        .filter(|line| line.contains(" otedama_") && !line.starts_with([' ', '/', '#', '}']))
+        .collect();
+    let once: BTreeSet<&&str> = declarations.iter().collect();
+    assert_eq!(declarations.len(), once.len(), "something is declared twice");
 }
 
 /// Size of each struct and place of each member: `name` and `name.member`.

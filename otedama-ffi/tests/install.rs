@@ -104,12 +104,14 @@ fn cmake_builds_the_examples() {
     }
 }
 
-/// Whoever copies the README's program gets one that was tested.
+/// Whoever copies the README's programs gets those that were tested.
 #[test]
-fn the_readme_shows_the_c_example() {
+fn the_readme_shows_the_examples() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let example = fs::read_to_string(examples().join("genesis.c")).unwrap();
-    let shown =
-        readme.split_once("```c\n").and_then(|(_, rest)| rest.split_once("```")).map(|(shown, _)| shown);
-    assert_eq!(shown, Some(example.as_str()), "README.md does not show otedama-ffi/examples/genesis.c");
+    for (language, name) in [("c", "genesis.c"), ("cpp", "genesis.cpp")] {
+        let example = fs::read_to_string(examples().join(name)).unwrap();
+        let block =
+            readme.split_once(&format!("```{language}\n")).and_then(|(_, rest)| rest.split_once("```"));
+        assert_eq!(block.map(|(shown, _)| shown), Some(example.as_str()), "README.md does not show {name}");
+    }
 }

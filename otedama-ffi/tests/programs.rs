@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,6 +37,13 @@ fn build(program: &str, folder: &Path, flags: &[&str]) -> PathBuf {
     binary
 }
 
+/// A command that is ended after ten minutes: a program that waits for itself would never end.
+fn in_time(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("600").arg(program);
+    command
+}
+
 #[test]
 fn programs_pass_under_address_sanitizer() {
     if !has("gcc") || !has("g++") {
@@ -44,7 +52,7 @@ fn programs_pass_under_address_sanitizer() {
     for program in PROGRAMS {
         let folder = folder(&format!("asan-{program}"));
         let binary = build(program, &folder, &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
-        print!("{program}: ok {}", run(Command::new(binary).env("ASAN_OPTIONS", "detect_leaks=1")));
+        print!("{program}: ok {}", run(in_time(binary).env("ASAN_OPTIONS", "detect_leaks=1")));
         println!();
     }
 }
@@ -59,7 +67,7 @@ fn programs_pass_under_valgrind() {
     for program in ["devices.c", "hash.c", "epoch.c", "scan.c", "bad_input.c", "threads.c"] {
         let folder = folder(&format!("valgrind-{program}"));
         let binary = build(program, &folder, &[]);
-        run(Command::new("valgrind")
+        run(in_time("valgrind")
             .args(["--quiet", "--error-exitcode=9", "--leak-check=full"])
             .args(["--errors-for-leak-kinds=definite,indirect", "--show-leak-kinds=definite,indirect"])
             .arg(&binary)

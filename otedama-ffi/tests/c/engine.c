@@ -37,6 +37,18 @@ static void on_event(void *userdata, const otedama_event *event) {
     }
 }
 
+/* Every nonce is a share here. Counting while the engine is being stopped must not wait for that. */
+static void on_flood(void *userdata, const otedama_event *event) {
+    struct seen *seen = userdata;
+    otedama_engine_stats stats;
+    CHECK(event->kind == OTEDAMA_EVENT_SHARE && event->share.nonce < 1u << 31);
+    if (seen->engine != NULL) {
+        otedama_status status = otedama_engine_count(seen->engine, &stats);
+        CHECK(status == OTEDAMA_OK || status == OTEDAMA_BAD_HANDLE);
+    }
+    atomic_fetch_add(&seen->shares, 1);
+}
+
 static void wait_for(atomic_int *counter, int count) {
     const struct timespec tick = {0, 1000000};
     int ticks;
@@ -87,6 +99,18 @@ int main(void) {
     FAILS(OTEDAMA_STOPPED, "stopped", otedama_engine_replace(engine, &seen.job, &space, NULL));
     OK(otedama_engine_free(engine));
     FAILS(OTEDAMA_BAD_HANDLE, "engine", otedama_engine_count(engine, &stats));
+
+    memset(&seen, 0, sizeof seen);
+    seen.job = genesis_job(header);
+    memset(seen.job.target_le, 0xff, 32);
+    OK(otedama_engine_start(&config, on_flood, &seen, &engine));
+    seen.engine = engine;
+    OK(otedama_engine_replace(engine, &seen.job, NULL, NULL));
+    wait_for(&seen.shares, 5000);
+    OK(otedama_engine_stop(engine));
+    OK(otedama_engine_count(engine, &stats));
+    CHECK(stats.shares == (uint64_t)seen.shares && stats.shares >= 5000);
+    OK(otedama_engine_free(engine));
 
     /* Engines that cannot start. */
     FAILS(OTEDAMA_NULL_ARGUMENT, "events", otedama_engine_start(&config, NULL, NULL, &engine));
