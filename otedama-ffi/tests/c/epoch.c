@@ -25,6 +25,49 @@ static int32_t told(void *userdata, uint64_t done, uint64_t total) {
     return ++watch->calls >= watch->cancel_at;
 }
 
+/* Searches with the cache alone, proves what is found, and hashes it once more by hand. */
+static void search(const otedama_epoch *epoch, otedama_hasher *hasher) {
+    uint8_t blob[76], hash[32];
+    otedama_job job;
+    otedama_space space;
+    otedama_scanner *scanner = NULL;
+    otedama_verifier *verifier = NULL;
+    otedama_candidate found[4];
+    otedama_share share;
+    size_t count, index;
+    uint64_t tried;
+    uint32_t end;
+
+    memset(blob, 0x5a, sizeof blob);
+    memset(&job, 0, sizeof job);
+    job.struct_size = sizeof job;
+    job.algorithm = OTEDAMA_RANDOMX_V1;
+    job.input = blob;
+    job.input_len = sizeof blob;
+    memset(job.target_le, 0xff, 32);
+    memset(&space, 0, sizeof space);
+    space.struct_size = sizeof space;
+    space.nonce_start = 0xfffffffd;
+    OK(otedama_scanner_new(OTEDAMA_RANDOMX_V1, NULL, epoch, NULL, &scanner));
+    OK(otedama_verifier_new(OTEDAMA_RANDOMX_V1, NULL, NULL, &verifier));
+    FAILS(OTEDAMA_NO_EPOCH, "epoch", otedama_scanner_load(scanner, &job, NULL));
+    OK(otedama_scanner_load(scanner, &job, epoch));
+    OK(otedama_scanner_scan(scanner, &space, NULL, found, 4, &count, &tried, &end));
+    CHECK(count == 3 && tried == 3 && end == OTEDAMA_END_DONE);
+    for (index = 0; index < count; ++index) {
+        CHECK(found[index].nonce == 0xfffffffd + index && !found[index].has_version);
+        FAILS(OTEDAMA_NO_EPOCH, "epoch", otedama_verifier_check(verifier, &job, NULL, &found[index], NULL, NULL, &share));
+        OK(otedama_verifier_check(verifier, &job, epoch, &found[index], NULL, NULL, &share));
+        /* The nonce lies at byte 39, least significant byte first. */
+        blob[39] = (uint8_t)found[index].nonce;
+        blob[40] = blob[41] = blob[42] = 0xff;
+        OK(otedama_hasher_hash(hasher, blob, sizeof blob, hash));
+        CHECK(memcmp(hash, share.pow, 32) == 0);
+    }
+    OK(otedama_scanner_free(scanner));
+    OK(otedama_verifier_free(verifier));
+}
+
 int main(int argc, char **argv) {
     otedama_store *store = NULL, *small = NULL;
     otedama_store_config config;
@@ -100,6 +143,7 @@ int main(int argc, char **argv) {
         OK(otedama_hasher_new(OTEDAMA_RANDOMX_V1, NULL, epoch, NULL, &hasher));
         OK(otedama_hash(OTEDAMA_RANDOMX_V1, epoch, (const uint8_t *)"This is a test", 14, hash));
         CHECK(hash[0] == 0x63 && hash[1] == 0x91 && hash[31] == 0x3f);
+        search(epoch, hasher);
         OK(otedama_epoch_free(epoch));
         OK(otedama_epoch_free(again));
         OK(otedama_hasher_hash(hasher, (const uint8_t *)"This is a test", 14, hash));
