@@ -9,8 +9,8 @@ use otedama_core::mem::{self, PageKind, PageSet, Request};
 use otedama_core::scan::{Kernel, KernelError, Setup, kernel, kernels};
 use otedama_core::topology::{CpuId, Topology};
 use otedama_core::tune::{self, TuningCache};
-use otedama_core::{Algorithm, cpu::Cpu};
-use serde_json::{Value, json};
+use otedama_core::{Algorithm, cpu::Cpu, report};
+use serde_json::Value;
 
 use crate::args::{MachineArgs, Pages};
 use crate::failure::{Failure, usage};
@@ -99,11 +99,7 @@ impl Machine {
     ) -> Result<Vec<Option<CpuId>>, Failure> {
         let usable = self.topology.cpus();
         if cpus.is_empty() {
-            let count = threads.map_or(self.topology.cores().len().max(1), |threads| threads as usize);
-            if count > usable.len() {
-                return Ok(vec![None; count]);
-            }
-            return Ok(self.topology.worker_cpus(count).into_iter().map(Some).collect());
+            return Ok(self.topology.pins(threads.map(|threads| threads as usize)));
         }
         for cpu in cpus {
             if !usable.contains(&CpuId(*cpu)) {
@@ -128,27 +124,7 @@ impl Machine {
 
     /// The same for a program.
     pub(crate) fn to_json(&self) -> Value {
-        let pages = mem::system_pages();
-        let numbers = |cpus: &[CpuId]| cpus.iter().map(|cpu| cpu.0).collect::<Vec<_>>();
-        let node = |node: &otedama_core::topology::Node| json!({ "id": node.id.0, "memory_bytes": node.memory_bytes, "cpus": numbers(&node.cpus) });
-        let cache = |cache: &otedama_core::topology::Cache| json!({ "level": cache.level, "kind": cache.kind.to_string(), "bytes": cache.bytes, "cpus": numbers(&cache.cpus) });
-        let huge = |pool: &mem::HugePool| json!({ "page_bytes": pool.page_bytes, "total": pool.total, "free": pool.free });
-        json!({
-            "cpu": self.setup.cpu.brand(),
-            "isa": self.setup.cpu.isas().into_iter().map(Isa::name).collect::<Vec<_>>(),
-            "os": std::env::consts::OS,
-            "arch": std::env::consts::ARCH,
-            "cores": self.topology.cores().len(),
-            "cpus": numbers(self.topology.cpus()),
-            "nodes": self.topology.nodes().iter().map(node).collect::<Vec<_>>(),
-            "caches": self.topology.caches().iter().map(cache).collect::<Vec<_>>(),
-            "pages": {
-                "page_bytes": pages.page_bytes,
-                "huge": pages.pools.iter().map(huge).collect::<Vec<_>>(),
-                "transparent": pages.transparent.to_string(),
-            },
-            "version": env!("CARGO_PKG_VERSION"),
-        })
+        report::machine(&self.setup.cpu, &self.topology)
     }
 
     /// Where kernel choices are remembered.

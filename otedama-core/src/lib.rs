@@ -55,6 +55,7 @@
 //! | [`selftest`] | known answers every kernel gives before it may work | which kernel is best |
 //! | [`verify`] | turning a claim into a [`Share`]; nobody else can | wire formats |
 //! | [`engine`] | threads, pinning, slices, counters | wire formats |
+//! | [`report`] | the machine and its kernels as JSON | who reads it |
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
@@ -97,6 +98,7 @@ pub mod measure;
 pub mod mem;
 pub mod power;
 pub mod primitive;
+pub mod report;
 pub mod scan;
 pub mod selftest;
 pub mod simd;

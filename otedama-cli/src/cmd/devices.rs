@@ -1,8 +1,7 @@
 //! `devices`: what this machine offers.
 
-use otedama_core::Algorithm;
 use otedama_core::scan::kernels;
-use serde_json::json;
+use otedama_core::{Algorithm, report};
 
 use crate::args::{DevicesArgs, MachineArgs};
 use crate::failure::Outcome;
@@ -15,11 +14,7 @@ pub(crate) fn run(args: &DevicesArgs, machine: &MachineArgs) -> Outcome {
         kernels(algorithm).filter(|kernel| kernel.runs_on(&machine.setup.cpu)).map(|kernel| kernel.name())
     };
     if args.json {
-        let kernels: Vec<_> = Algorithm::ALL.into_iter().flat_map(usable).collect();
-        show::print_json(&json!({
-            "machine": machine.to_json(),
-            "devices": [{ "id": "cpu", "name": machine.setup.cpu.brand(), "kernels": kernels }],
-        }))?;
+        show::print_json(&report::devices(&machine.setup.cpu, &machine.topology))?;
         return Ok(());
     }
     println!("{}", machine.describe());

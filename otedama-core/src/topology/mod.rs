@@ -242,6 +242,16 @@ impl Topology {
         order
     }
 
+    /// Where to pin so many workers, or one for each core where no number is asked for. More workers than CPUs
+    /// are not pinned at all.
+    pub fn pins(&self, count: Option<usize>) -> Vec<Option<CpuId>> {
+        let count = count.unwrap_or(self.cores.len());
+        if count > self.cpus.len() {
+            return vec![None; count];
+        }
+        self.worker_cpus(count).into_iter().map(Some).collect()
+    }
+
     /// Puts the parts in order. `cores` must not be empty.
     fn new(source: Source, mut nodes: Vec<Node>, mut cores: Vec<Core>, mut caches: Vec<Cache>) -> Topology {
         nodes.sort_by_key(|node| node.id);
