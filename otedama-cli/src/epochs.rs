@@ -14,6 +14,7 @@ use otedama_core::cpu::Cpu;
 use otedama_core::epoch::{
     Depth, Epoch, EpochBuilder, EpochError, EpochFile, EpochKey, EpochStore, Progress, SeedBytes, StoreConfig,
 };
+use otedama_core::mem::{PageKind, PageSet};
 
 use crate::args::EraArgs;
 use crate::failure::{Failure, usage, work};
@@ -82,7 +83,9 @@ impl Epochs {
             building.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         bar.finish_and_clear();
-        Ok(Built { epoch: epoch?, time: begun.elapsed() })
+        let epoch = epoch?;
+        self.advise_pages(&epoch);
+        Ok(Built { epoch, time: begun.elapsed() })
     }
 
     /// The epoch from the store; its dataset from a file, if files are kept, and into it otherwise.
@@ -149,6 +152,21 @@ impl Epochs {
                 Ok(None)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says what it costs where the dataset got small pages though large ones were asked for.
+    fn advise_pages(&self, epoch: &Epoch) {
+        let Some(full) = epoch.full() else { return };
+        let region = &full.copies()[0].region;
+        let asked = self.store.config().pages != PageSet::PLAIN;
+        if asked && !matches!(region.pages(), PageKind::Huge1G | PageKind::Huge2M) {
+            let pages = (full.held_bytes() + epoch.light().held_bytes()).div_ceil(2 << 20) + 64;
+            eprintln!(
+                "the dataset of {} lies on {} pages, which costs about a third of the hash rate: set larger ones aside with `sysctl vm.nr_hugepages={pages}`",
+                self.algorithm,
+                region.pages()
+            );
         }
     }
 
