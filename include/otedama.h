@@ -619,7 +619,8 @@ otedama_status otedama_store_held_bytes(const struct otedama_store *store,
 otedama_status otedama_epoch_free(struct otedama_epoch *epoch);
 
 // The number of the epoch that a block height lies in (Ethash, Etchash, KawPow): `out_number` receives it. Any
-// thread. Errors: OTEDAMA_BAD_EPOCH where epochs are not counted in blocks, OTEDAMA_BAD_VALUE beyond 2^32 epochs.
+// thread. Errors: OTEDAMA_BAD_EPOCH where epochs are not counted in blocks, and for blocks of Etchash below 11700000,
+// whose epochs are Ethash's; OTEDAMA_BAD_VALUE past the last epoch.
 otedama_status otedama_epoch_number(uint32_t algorithm,
                                     uint64_t height,
                                     uint32_t *out_number);
@@ -786,7 +787,7 @@ otedama_status otedama_verifier_free(struct otedama_verifier *verifier);
 
 // Proves that a candidate meets its job's target: `out_share` receives the share. `epoch` is the memory the job
 // needs, or NULL. `claimed_pow` and `claimed_mix` are the hashes that someone sent with it, or NULL; a claimed_pow
-// above the target is refused before anything is hashed. One thread at a time per verifier.
+// above the target, or a claimed_mix that leads there, is refused before anything is hashed. One thread at a time per verifier.
 //
 // Errors: OTEDAMA_ABOVE_TARGET, OTEDAMA_WRONG_HASH, OTEDAMA_WRONG_MIX, OTEDAMA_NOT_ALLOWED if it is no share;
 // OTEDAMA_BAD_JOB, OTEDAMA_BAD_TARGET, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, OTEDAMA_BUSY, and those of its

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otedama_core::Algorithm;
+use otedama_core::algo::ethash::Params;
 use otedama_core::algorithm::EpochKind;
-use otedama_core::builders;
+use otedama_core::builders::{self, EthashBuilder};
 use otedama_core::epoch::{
     Depth, Epoch, EpochBuilder, EpochKey, EpochStore, Placement, Progress, Replicas, StoreConfig,
 };
@@ -276,7 +277,8 @@ pub extern "C" fn otedama_epoch_free(epoch: *mut otedama_epoch) -> otedama_statu
 }
 
 /// The number of the epoch that a block height lies in (Ethash, Etchash, KawPow): `out_number` receives it. Any
-/// thread. Errors: OTEDAMA_BAD_EPOCH where epochs are not counted in blocks, OTEDAMA_BAD_VALUE beyond 2^32 epochs.
+/// thread. Errors: OTEDAMA_BAD_EPOCH where epochs are not counted in blocks, and for blocks of Etchash below 11700000,
+/// whose epochs are Ethash's; OTEDAMA_BAD_VALUE past the last epoch.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn otedama_epoch_number(
     algorithm: u32,
@@ -286,13 +288,15 @@ pub unsafe extern "C" fn otedama_epoch_number(
     guard(|| {
         let algorithm = devices::algorithm(algorithm)?;
         let mut out = out!(out_number);
-        let EpochKind::Blocks(blocks) = algorithm.spec().epoch else {
-            let message = format!("{algorithm} does not count its epochs in blocks");
+        let epoch = params(algorithm)?.epoch_at(height);
+        let epoch = epoch.map_err(|error| Failure::new(OTEDAMA_BAD_VALUE, error.to_string()))?;
+        let owner = epoch.params().algorithm;
+        if owner != algorithm {
+            let message =
+                format!("block {height} of {algorithm} lies in an epoch of {owner}: ask for that one's");
             return Err(Failure::new(OTEDAMA_BAD_EPOCH, message));
-        };
-        let too_high =
-            |_| Failure::new(OTEDAMA_BAD_VALUE, format!("height is {height}: no chain is that long"));
-        out.put(u32::try_from(height / u64::from(blocks)).map_err(too_high)?);
+        }
+        out.put(epoch.number());
         Ok(())
     })
 }
@@ -382,6 +386,17 @@ fn epoch_key(key: &otedama_epoch_key) -> Answer<EpochKey> {
         EpochKind::Blocks(_) if !bytes.is_empty() => {
             wrong(format!("{algorithm} has numbered epochs: expected key NULL and key_len 0"))
         }
-        EpochKind::Blocks(_) => Ok(EpochKey::number(algorithm, key.number)),
+        EpochKind::Blocks(_) => {
+            let epoch = params(algorithm)?.epoch(key.number);
+            let epoch = epoch.map_err(|error| Failure::new(OTEDAMA_BAD_EPOCH, error.to_string()))?;
+            Ok(EthashBuilder::key(&epoch))
+        }
     }
+}
+
+/// The row of an algorithm whose epochs are counted in blocks.
+fn params(algorithm: Algorithm) -> Answer<&'static Params> {
+    Params::of(algorithm).ok_or_else(|| {
+        Failure::new(OTEDAMA_BAD_EPOCH, format!("{algorithm} does not count its epochs in blocks"))
+    })
 }

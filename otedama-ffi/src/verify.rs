@@ -69,7 +69,7 @@ pub extern "C" fn otedama_verifier_free(verifier: *mut otedama_verifier) -> oted
 
 /// Proves that a candidate meets its job's target: `out_share` receives the share. `epoch` is the memory the job
 /// needs, or NULL. `claimed_pow` and `claimed_mix` are the hashes that someone sent with it, or NULL; a claimed_pow
-/// above the target is refused before anything is hashed. One thread at a time per verifier.
+/// above the target, or a claimed_mix that leads there, is refused before anything is hashed. One thread at a time per verifier.
 ///
 /// Errors: OTEDAMA_ABOVE_TARGET, OTEDAMA_WRONG_HASH, OTEDAMA_WRONG_MIX, OTEDAMA_NOT_ALLOWED if it is no share;
 /// OTEDAMA_BAD_JOB, OTEDAMA_BAD_TARGET, OTEDAMA_NO_EPOCH, OTEDAMA_WRONG_EPOCH, OTEDAMA_BUSY, and those of its

@@ -12,8 +12,17 @@ use std::process::Command;
 
 use common::{folder, has, library, root, run};
 
-const PROGRAMS: [&str; 8] =
-    ["devices.c", "hash.c", "epoch.c", "scan.c", "engine.c", "bad_input.c", "threads.c", "face.cpp"];
+const PROGRAMS: [&str; 9] = [
+    "devices.c",
+    "hash.c",
+    "epoch.c",
+    "sealed.c",
+    "scan.c",
+    "engine.c",
+    "bad_input.c",
+    "threads.c",
+    "face.cpp",
+];
 
 /// Builds a program against the library just built.
 fn build(program: &str, folder: &Path, flags: &[&str]) -> PathBuf {
@@ -64,7 +73,7 @@ fn programs_pass_under_valgrind() {
     if !has("gcc") || !has("g++") || !has("valgrind") {
         return;
     }
-    for program in ["devices.c", "hash.c", "epoch.c", "scan.c", "bad_input.c", "threads.c"] {
+    for program in ["devices.c", "hash.c", "epoch.c", "sealed.c", "scan.c", "bad_input.c", "threads.c"] {
         let folder = folder(&format!("valgrind-{program}"));
         let binary = build(program, &folder, &[]);
         run(in_time("valgrind")

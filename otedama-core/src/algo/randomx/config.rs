@@ -23,7 +23,7 @@ pub struct Params {
     pub dataset_base_bytes: usize,
     /// How much further programs' parts may start: a multiple of 64.
     pub dataset_extra_bytes: usize,
-    /// Instructions in a program: any number.
+    /// Instructions in a program: a multiple of 8, for the generator fills 64 bytes at a time.
     pub program_size: usize,
     /// How often a program's loop runs: any number.
     pub program_iterations: usize,
@@ -31,7 +31,7 @@ pub struct Params {
     pub program_count: usize,
     /// The scratchpad's levels L1, L2 and L3; L3 is all of it.
     pub scratchpad: [usize; 3],
-    /// Bits of a register that decide a branch.
+    /// Bits of a register that decide a branch: at least 1, or a branch would be taken forever.
     pub jump_bits: u32,
     /// The lowest bit that may be among them.
     pub jump_offset: u32,
@@ -154,8 +154,8 @@ impl Params {
         assert!(self.dataset_base_bytes.is_power_of_two() && self.dataset_base_bytes <= 1 << 31);
         assert!(self.dataset_extra_bytes.is_multiple_of(64));
         assert!((self.cache_bytes() / 64).is_power_of_two());
-        assert!(self.program_size <= 1 << 15);
-        assert!(self.jump_offset + 15 + self.jump_bits <= 64);
+        assert!(self.program_size <= 1 << 15 && self.program_size.is_multiple_of(8));
+        assert!(self.jump_bits > 0 && self.jump_offset + 15 + self.jump_bits <= 64);
     }
 }
 
