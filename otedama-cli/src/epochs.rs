@@ -111,7 +111,7 @@ impl Epochs {
         let damaged = file.as_ref().map_or(0, |file| file.damaged());
         if damaged > 0 {
             eprintln!(
-                "{damaged} parts of {} were damaged and built again",
+                "damaged and built again: {damaged} MiB or less of {}",
                 EpochFile::path(folder, key).display()
             );
         }
