@@ -320,15 +320,24 @@ fn check_scan(
     Ok(versions)
 }
 
-/// Checks that an epoch is the one its job names, where it names one, and of its algorithm.
-fn check_epoch(job: &Job, epoch: &Epoch) -> Result<(), ScanError> {
+/// Checks every scanner with epochs makes before it takes up a job: that it is of its algorithm, and that
+/// the epoch given is the one it names, or at least one of its algorithm.
+fn check_load<'a>(
+    expected: Algorithm,
+    job: &Job,
+    epoch: Option<&'a Arc<Epoch>>,
+) -> Result<&'a Arc<Epoch>, ScanError> {
+    if job.algorithm() != expected {
+        return Err(ScanError::WrongAlgorithm { expected, found: job.algorithm() });
+    }
+    let epoch = epoch.ok_or(ScanError::NoEpoch(expected))?;
     let found = *epoch.key();
     match job.epoch() {
         Some(&expected) if expected != found => {
             Err(ScanError::WrongEpoch { expected: Box::new(expected), found: Box::new(found) })
         }
-        None if found.algorithm != job.algorithm() => Err(ScanError::NoEpoch(job.algorithm())),
-        _ => Ok(()),
+        None if found.algorithm != expected => Err(ScanError::NoEpoch(expected)),
+        _ => Ok(epoch),
     }
 }
 

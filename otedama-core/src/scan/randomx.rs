@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Attempt, Candidates, HashError, Hasher, KernelError, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo,
-    Setup, StopFlag, check_attempts, check_epoch, check_scan,
+    Setup, StopFlag, check_attempts, check_load, check_scan,
 };
 use crate::algo::randomx::interpret::Machine;
 use crate::algo::randomx::superscalar::Program;
@@ -126,12 +126,7 @@ impl Scanner for RandomXScanner {
     }
 
     fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
-        let expected = self.info.algorithm;
-        if job.algorithm() != expected {
-            return Err(ScanError::WrongAlgorithm { expected, found: job.algorithm() });
-        }
-        let epoch = epoch.ok_or(ScanError::NoEpoch(expected))?;
-        check_epoch(job, epoch)?;
+        let epoch = check_load(self.info.algorithm, job, epoch)?;
         // The old epoch goes first: whoever builds the next one may be waiting for its memory.
         self.loaded = None;
         self.machines.prepare(epoch).map_err(ScanError::Device)?;

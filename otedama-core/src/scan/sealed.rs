@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Attempt, Candidates, HashError, Hasher, KernelError, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo,
-    Setup, StopFlag, check_epoch, check_lengths, check_scan,
+    Setup, StopFlag, check_lengths, check_load, check_scan,
 };
 use crate::algo::ethash::{self, EthashEpoch, Full, Light, Outcome, Params};
 use crate::algo::kawpow::{self, L1Cache};
@@ -87,12 +87,7 @@ impl Scanner for SealedScanner {
     }
 
     fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
-        let expected = self.info.algorithm;
-        if job.algorithm() != expected {
-            return Err(ScanError::WrongAlgorithm { expected, found: job.algorithm() });
-        }
-        let epoch = epoch.ok_or(ScanError::NoEpoch(expected))?;
-        check_epoch(job, epoch)?;
+        let epoch = check_load(self.info.algorithm, job, epoch)?;
         // The old epoch goes first: whoever builds the next one may be waiting for its memory.
         self.loaded = None;
         self.machine.take_up(epoch).map_err(ScanError::Device)?;
