@@ -13,6 +13,7 @@
 
 use std::os::raw::{c_int, c_void};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use otedama_core::epoch;
 use pyo3::buffer::PyBuffer;
@@ -151,7 +152,7 @@ pub(crate) fn view<'py>(
 ///
 /// A read-only buffer of shape (n, 32), so `numpy.asarray(digests)` copies nothing; a sequence of bytes to
 /// everyone else: `digests[0]`, `len(digests)`, `for digest in digests`.
-#[pyclass(frozen, sequence, module = "otedama")]
+#[pyclass(frozen, module = "otedama")]
 pub(crate) struct Digests {
     bytes: Box<[u8]>,
     shape: [ffi::Py_ssize_t; 2],
@@ -172,11 +173,17 @@ impl Digests {
         self.bytes.len() / 32
     }
 
+    fn __iter__(slf: Py<Self>) -> DigestIterator {
+        DigestIterator { digests: slf, next: AtomicUsize::new(0) }
+    }
+
     fn __getitem__<'py>(&self, py: Python<'py>, index: isize) -> PyResult<Bound<'py, PyBytes>> {
-        let digest = usize::try_from(index).ok().and_then(|index| self.bytes.chunks_exact(32).nth(index));
-        let digest = digest.ok_or_else(|| {
-            PyIndexError::new_err(format!("digest {index}: expected less than {}", self.__len__()))
-        })?;
+        let count = self.__len__();
+        let from_start =
+            if index < 0 { count.checked_add_signed(index) } else { usize::try_from(index).ok() };
+        let digest = from_start.and_then(|index| self.bytes.chunks_exact(32).nth(index));
+        let digest = digest
+            .ok_or_else(|| PyIndexError::new_err(format!("digest {index}: expected one of {count}")))?;
         Ok(PyBytes::new(py, digest))
     }
 
@@ -213,5 +220,24 @@ impl Digests {
             }
         }
         Ok(())
+    }
+}
+
+/// Goes through digests, one for each taker.
+#[pyclass(frozen, module = "otedama")]
+struct DigestIterator {
+    digests: Py<Digests>,
+    next: AtomicUsize,
+}
+
+#[pymethods]
+impl DigestIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
+        self.digests.get().bytes.chunks_exact(32).nth(index).map(|digest| PyBytes::new(py, digest))
     }
 }

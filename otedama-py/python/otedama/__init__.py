@@ -30,7 +30,7 @@ from ._otedama import (
     verify,
 )
 from ._report import Bench, BenchRow, Device, Devices, bench, devices
-from ._search import Engine, Scanner
+from ._search import Engine, EngineStats, Scanner
 
 __all__ = [
     "Bench",
@@ -40,6 +40,7 @@ __all__ = [
     "Devices",
     "Digests",
     "Engine",
+    "EngineStats",
     "Epoch",
     "EpochError",
     "EpochStore",

@@ -1,8 +1,25 @@
 """Scanners and engines for asyncio as well."""
 
 import asyncio
+from typing import TypedDict
 
 from . import _otedama
+
+
+class EngineStats(TypedDict):
+    """What an engine has done since it started."""
+
+    hashes: list[int]
+    """Attempts made, per worker; exact."""
+    shares: int
+    refused: int
+    """Candidates that the verifier refused."""
+    stale: int
+    """Candidates dropped because their job had been replaced."""
+    abandoned: int
+    """Attempts handed to a worker that was lost."""
+    alive: int
+    """Workers not lost."""
 
 
 class Scanner(_otedama.Scanner):
