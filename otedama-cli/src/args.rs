@@ -477,8 +477,11 @@ pub(crate) struct DevicesArgs {
 /// Let every kernel compute known answers; say which ran and which are absent
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  otedama-cli selftest")]
+  otedama-cli selftest sha256d randomx")]
 pub(crate) struct SelftestArgs {
+    /// What to test [default: everything]
+    #[arg(value_name = "ALGORITHM")]
+    pub(crate) algorithms: Vec<Algorithm>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,7 +17,8 @@ pub(crate) fn run(args: &SelftestArgs, machine: &MachineArgs) -> Outcome {
     let machine = Machine::detect(machine);
     let interrupted = cmd::interrupt_flag()?;
     let mut rows = Vec::new();
-    for algorithm in Algorithm::ALL {
+    let all = Algorithm::ALL;
+    for &algorithm in if args.algorithms.is_empty() { &all[..] } else { &args.algorithms } {
         let epoch = match (selftest::epoch(algorithm), Epochs::of(algorithm, &machine)) {
             (Some(key), Some(epochs)) => Some(epochs.build(&key, Depth::Light, &interrupted)?.epoch),
             _ => None,
