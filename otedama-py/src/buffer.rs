@@ -35,7 +35,7 @@ impl Lent {
     /// # Errors
     /// `InputError`, if it is no buffer of unsigned bytes without gaps.
     pub(crate) fn new(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Lent> {
-        let kind = object.get_type();
+        let kind = object.get_type().name()?;
         let buffer = PyBuffer::<u8>::get(object).map_err(|cause| {
             let error = error::input(format!(
                 "{name} is a {kind}: expected a contiguous buffer of unsigned bytes (bytes, bytearray, memoryview, numpy.uint8)"

@@ -93,7 +93,8 @@ impl Engine {
         self.threads
     }
 
-    /// New work; the old is dead: scans on it stop and what they found is dropped.
+    /// New work; the old is dead: scans on it stop and what they find is dropped. Shares that wait to be
+    /// taken still can be; their job_id tells.
     ///
     /// Raises InputError (another algorithm, or the engine is stopped), EpochError.
     #[pyo3(signature = (job, /))]

@@ -315,7 +315,7 @@ impl Batch<'_> {
         let made = py.detach(|| WIDE.take(algorithm, || wide(algorithm, epoch)));
         let mut hasher = made.map_err(error::kernel)?;
         let mut digests = vec![Digest::plain([0; 32]); count.min(BATCH as usize)];
-        let mut pace = Pace::new(64, BATCH);
+        let mut pace = Pace::new(BATCH);
         let mut done = 0;
         let outcome = interruptible(py, || {
             if done == count {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use otedama_core::scan::{self, Candidates, Setup, StopFlag};
 use otedama_core::tune::{self, TuningCache};
@@ -161,7 +161,7 @@ impl State {
             verifier,
             next: (space.nonces.start, space.versions.start),
             space,
-            pace: Pace::new(scanner.info().lanes, 1 << 32),
+            pace: Pace::new(1 << 32),
             scanner,
             tried: 0,
             candidates: Candidates::with_capacity(CANDIDATES),
@@ -188,7 +188,7 @@ impl State {
         let begun = Instant::now();
         let scanned =
             self.scanner.scan(&space, &StopFlag::new(), &mut self.candidates).map_err(error::scanning)?;
-        self.pace.took(begun.elapsed().max(Duration::from_nanos(1)));
+        self.pace.took(begun.elapsed());
         self.tried += scanned.tried;
         let nonce = nonce + scanned.tried / u64::from(some);
         self.next = if nonce == end { (nonces.start, version + some) } else { (nonce, version) };

@@ -34,16 +34,16 @@ pub(crate) fn interruptible<T: Send>(
     }
 }
 
-/// Finds how much work makes a step of a few milliseconds.
+/// Finds how much work makes a step of 8 to 20 milliseconds, or the shortest there is.
 pub(crate) struct Pace {
     batch: u64,
     most: u64,
 }
 
 impl Pace {
-    /// Begins with `lanes` pieces of work and never gives more than `most`.
-    pub(crate) fn new(lanes: usize, most: u64) -> Pace {
-        Pace { batch: (lanes as u64).clamp(1, most), most }
+    /// Begins with one piece of work and never gives more than `most`.
+    pub(crate) fn new(most: u64) -> Pace {
+        Pace { batch: 1, most }
     }
 
     /// The size of the next step, at least 1.
@@ -51,11 +51,12 @@ impl Pace {
         self.batch
     }
 
-    /// A full step took this long.
+    /// A step took this long. Twice the least that is enough is less than the most that is allowed, so that the
+    /// size settles.
     pub(crate) fn took(&mut self, time: Duration) {
-        if time < Duration::from_millis(3) {
+        if time < Duration::from_millis(8) {
             self.batch = (self.batch * 2).min(self.most);
-        } else if time > Duration::from_millis(12) {
+        } else if time > TICK {
             self.batch = (self.batch / 2).max(1);
         }
     }

@@ -126,9 +126,9 @@ def test_examples_run(program: str, tmp_path: Path) -> None:
         pytest.skip("matplotlib is not installed: the table was checked, the plot was not drawn")
 
 
-def test_the_readme_finds_the_nonce(tmp_path: Path) -> None:
-    text = (EXAMPLES.parent / "README.md").read_text()
-    program = text.split("```python\n")[1].split("```")[0]
+@pytest.mark.parametrize("folder", [EXAMPLES.parent, EXAMPLES.parents[1]], ids=["package", "project"])
+def test_the_readme_finds_the_nonce(folder: Path, tmp_path: Path) -> None:
+    program = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

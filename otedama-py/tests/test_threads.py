@@ -60,6 +60,7 @@ CALLS = {
     "scan": "next(otedama.Scanner(job))",
     "engine": "next(otedama.Engine(job))",
     "hash_many": "otedama.hash_many('scrypt', bytes(80 * 2_000_000))",
+    "hash_many, slow": "otedama.hash_many('randomx', memoryview(bytes(10**6)).cast('B', (10**4, 100)), epoch=light)",
     "build": "otedama.EpochStore(threads=1).get('ethash', 400, depth='full')",
     "bench": "otedama.bench('sha256d', seconds=600)",
 }
@@ -70,6 +71,7 @@ def test_ctrl_c_ends_a_long_call(call: str) -> None:
     program = f"""
 import otedama, sys, time
 job = otedama.Job("sha256d", bytes(80), 1)
+light = otedama.EpochStore().get("randomx", b"key") if "light" in {call!r} else None
 print("ready", flush=True)
 try:
     {call}
@@ -127,6 +129,18 @@ def test_threads_share_stores_epochs_and_scanners() -> None:
     assert store.held_bytes < 2 * epochs[0].cache.nbytes, "built once"
     alone = otedama.Scanner(otedama.Job("sha256d", GENESIS, 2**256 // 256), count=200_000)
     assert sorted(nonces) == [share.nonce for share in alone]
+
+
+def test_a_borrowed_buffer_cannot_be_resized() -> None:
+    headers = bytearray(80 * 6000)
+    other = threading.Thread(target=otedama.hash_many, args=("scrypt", headers))
+    other.start()
+    time.sleep(0.03)
+    assert other.is_alive()
+    with pytest.raises(BufferError):
+        headers.append(0)
+    other.join()
+    headers.append(0)
 
 
 def resident_kib() -> int:
