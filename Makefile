@@ -62,7 +62,7 @@ test: ## install what the tests need, then run all of them
 
 test-long: ## the tests that take minutes and gigabytes: every published hash, whole datasets
 	OTEDAMA_LONG_TESTS=1 $(CARGO) test --locked --release -p otedama-core \
-		--test randomx_vectors --test randomx_kernels -- --show-output
+		--test randomx_vectors --test randomx_kernels --test sealed_kernels -- --show-output
 
 lint: ## formatting, clippy, rustdoc, the shape of the workspace
 	.ci/test lint
