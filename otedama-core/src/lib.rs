@@ -52,7 +52,7 @@
 //! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
 //! | [`job`] | a job, its search space (nonce x version), a candidate | kernels |
 //! | [`scan`] | the traits [`scan::Scanner`] and [`scan::Hasher`], and **the one table** of kernels | networks, clocks, logs |
-//! | [`selftest`] | known answers every kernel gives before it may work | which kernel is best |
+//! | [`selftest`] | known answers every kernel gives before it may work (those that need an epoch: when asked) | which kernel is best |
 //! | [`verify`] | turning a claim into a [`Share`]; nobody else can | wire formats |
 //! | [`engine`] | threads, pinning, slices, counters | wire formats |
 //! | [`report`] | the machine and its kernels as JSON | who reads it |
@@ -60,8 +60,9 @@
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
 //! [`engine`], [`measure`] and [`tune`] read a clock; only [`tune`] and [`epoch`] write files, and only where
-//! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the building of epochs. Memory has limits that are
-//! stated: candidates, slices, versions per scan, bytes of epochs.
+//! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
+//! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,
+//! versions per scan, bytes of epochs.
 //!
 //! # Where this differs from the first design, and why
 //!
@@ -70,9 +71,9 @@
 //!   cut at a nonce leaves a rectangle, so a stopped scan can be resumed exactly.
 //! - [`scan::Candidates`] that are full end the scan early instead of failing it: a target that
 //!   everything meets is then merely slow, and nothing is lost.
-//! - Known answers that need an epoch take a cache of 256 MiB, too much for every start. A kernel of RandomX
-//!   hashes something small as its oracle does before it may work; the published answers are for
-//!   [`selftest::hasher_in`] and its like, which `otedama-cli selftest` runs.
+//! - Known answers that need an epoch take a cache of 256 MiB, too much for every start. A kernel of
+//!   RandomX, Ethash or KawPow hashes something small as its oracle does before it may work; the published
+//!   answers are for [`selftest::hasher_in`] and its like, which `otedama-cli selftest` runs.
 //! - The list of kernels lives in `scan`, but choosing by measurement is [`tune`]'s: the table stays free
 //!   of clocks and files.
 //!

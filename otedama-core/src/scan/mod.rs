@@ -35,7 +35,7 @@ pub trait Scanner: Send {
 
     /// Tries every attempt in `space` for the loaded job, in order of nonces, and appends those that
     /// meet the target to `found`. Blocks; returns early when `stop` is raised (within about a
-    /// millisecond on a CPU) or `found` is full. Allocates nothing (oracles, which put readability first,
+    /// millisecond on a CPU; RandomX takes some 40 ms) or `found` is full. Allocates nothing (oracles, which put readability first,
     /// may).
     ///
     /// # Errors

@@ -270,19 +270,15 @@ const WOW_KEYS: [u128; 4] = [
 ];
 
 /// ArQmA's RandomARQ.
-pub static RX_ARQ: Params = Params {
-    name: "rx/arq",
-    argon: ArgonParams { passes: 1, salt: b"RandomARQ\x01", ..DEFAULTS.argon },
-    program_iterations: 1024,
-    program_count: 4,
-    scratchpad: [16 << 10, 128 << 10, 256 << 10],
-    ..DEFAULTS
-};
+pub static RX_ARQ: Params = ARQ;
 
 /// Equilibria's: RandomARQ with another salt.
-pub static RX_XEQ: Params = Params {
-    name: "rx/xeq",
-    argon: ArgonParams { passes: 1, salt: b"RandomXEQ\x01", ..DEFAULTS.argon },
+pub static RX_XEQ: Params =
+    Params { name: "rx/xeq", argon: ArgonParams { salt: b"RandomXEQ\x01", ..ARQ.argon }, ..ARQ };
+
+const ARQ: Params = Params {
+    name: "rx/arq",
+    argon: ArgonParams { passes: 1, salt: b"RandomARQ\x01", ..DEFAULTS.argon },
     program_iterations: 1024,
     program_count: 4,
     scratchpad: [16 << 10, 128 << 10, 256 << 10],
