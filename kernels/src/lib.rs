@@ -1,0 +1,31 @@
+//! GPU kernels as text: one source for OpenCL C, CUDA C++ and host C, written in the vocabulary of
+//! `common/vocab.h`. This crate compiles and runs nothing; whoever does gets the text of a [`Source`],
+//! parts joined in order, and passes tuning by `-D`.
+//!
+//! # What kernels have in common
+//!
+//! - Arguments are buffers and `u32`/`u64` values; a search's last two are `hits` and `room`
+//!   (layout: `otd_hit` in `common/vocab.h`).
+//! - A kernel never decides: it reports nonces whose hash meets the top 64 bits of a target, and the host
+//!   proves them.
+//! - `-DOTD_ROLLED=1` keeps loops rolled, for compilers that take long over unrolled ones (PoCL).
+#![forbid(unsafe_code)]
+
+/// A kernel family's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The name of the family, `sha256d` for example.
+    pub name: &'static str,
+    /// File names and texts, in the order in which the compiler should read them.
+    pub parts: &'static [(&'static str, &'static str)],
+}
+
+impl Source {
+    /// The whole text, each part under a `#line` directive that names its file.
+    pub fn text(&self) -> String {
+        self.parts.iter().map(|(file, text)| format!("#line 1 \"{file}\"\n{text}\n")).collect()
+    }
+}
+
+/// The vocabulary, which stands first in every family.
+pub const VOCAB: (&str, &str) = ("vocab.h", include_str!("../common/vocab.h"));
