@@ -29,3 +29,12 @@ impl Source {
 
 /// The vocabulary, which stands first in every family.
 pub const VOCAB: (&str, &str) = ("vocab.h", include_str!("../common/vocab.h"));
+
+const SHA256: (&str, &str) = ("sha256.h", include_str!("../common/sha256.h"));
+
+/// SHA256d of headers: `sha256d_search`, groups of 256.
+pub const SHA256D: Source =
+    Source { name: "sha256d", parts: &[VOCAB, SHA256, ("sha256d.cl", include_str!("../sha256d.cl"))] };
+
+/// Every family whose text does not change.
+pub const FAMILIES: &[Source] = &[SHA256D];
