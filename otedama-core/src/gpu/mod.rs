@@ -18,6 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::job::Job;
 
@@ -25,6 +26,7 @@ pub use error::GpuError;
 
 mod error;
 mod opencl;
+mod sha256d;
 
 /// Every device of every API that answers, and why the others do not.
 ///
@@ -366,9 +368,25 @@ fn suffix(value: u64) -> &'static str {
     }
 }
 
+/// The search for an algorithm on a device: **the one table** from algorithm to a family of kernels.
+pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
+    match algorithm {
+        Algorithm::Sha256d => sha256d::search(gpu),
+        _ => Err(GpuError::Unsuited {
+            device: gpu.info().id,
+            reason: format!("there is no GPU kernel for {algorithm}"),
+        }),
+    }
+}
+
+/// The highest 64 bits of a job's target: all that kernels look at.
+pub(crate) fn target_top(job: &Job) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = job.target().to_le_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
 /// it is the same for all.
-#[expect(dead_code, reason = "the scanner over it is the next step")]
 pub(crate) trait Search: Send {
     /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there.
     fn load(
@@ -383,6 +401,12 @@ pub(crate) trait Search: Send {
 
     /// The most nonces one launch may cover, a multiple of the granule (memory for scratchpads).
     fn max_batch(&self) -> u32;
+
+    /// Whether a job may be loaded while launches of another run: they got all they need by value. The scanner
+    /// then goes through versions without waiting between them.
+    fn loads_between_launches(&self) -> bool {
+        false
+    }
 
     /// Enqueues the search of nonces `first` to `first + count - 1`; `count` is a multiple of the granule. Hits
     /// go to `hits` (layout: `otd_hit`), which the caller has zeroed and which has room for `room`. `slot` is 0
