@@ -36,5 +36,12 @@ const SHA256: (&str, &str) = ("sha256.h", include_str!("../common/sha256.h"));
 pub const SHA256D: Source =
     Source { name: "sha256d", parts: &[VOCAB, SHA256, ("sha256d.cl", include_str!("../sha256d.cl"))] };
 
+const SALSA20: (&str, &str) = ("salsa20.h", include_str!("../common/salsa20.h"));
+
+/// Scrypt with N = 1024, r = 1, p = 1: `scrypt_begin`, `scrypt_fill`, `scrypt_mix`, `scrypt_end`, groups of 64.
+/// `OTD_GAP` and `OTD_TRANSPOSE` tune it.
+pub const SCRYPT: Source =
+    Source { name: "scrypt", parts: &[VOCAB, SHA256, SALSA20, ("scrypt.cl", include_str!("../scrypt.cl"))] };
+
 /// Every family whose text does not change.
-pub const FAMILIES: &[Source] = &[SHA256D];
+pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT];
