@@ -97,8 +97,8 @@ OTD_FN u32 otd_sha256_expand(u32 *w, u32 t, u32 one)
     return sum;
 }
 
-/* Compresses one block into `state`; the block's words are overwritten. Sixteen rounds of code, run four
- * times: for work that is a small part of the whole. */
+/* Compresses one block into `state`; the block's words are overwritten. Sixteen rounds and sixteen words of code, run
+ * four times: for work that is a small part of the whole. */
 OTD_FN void otd_sha256_compress(u32 *state, u32 *w)
 {
     u32 v[8];
@@ -106,14 +106,15 @@ OTD_FN void otd_sha256_compress(u32 *state, u32 *w)
     OTD_UNROLL
     for (i = 0; i < 8; i++)
         v[i] = state[i];
-    OTD_UNROLL
-    for (i = 0; i < 16; i++)
-        otd_sha256_round(v, v[7] + OTD_SHA256_K[i] + w[i], 1u);
     OTD_NO_UNROLL
-    for (t = 16; t < 64; t += 16) {
+    for (t = 0; t < 64; t += 16) {
         OTD_UNROLL
         for (i = 0; i < 16; i++)
-            otd_sha256_round(v, v[7] + OTD_SHA256_K[t + i] + otd_sha256_expand(w, i, 1u), 1u);
+            otd_sha256_round(v, v[7] + OTD_SHA256_K[t + i] + w[i], 1u);
+        /* The last time for nothing. */
+        OTD_UNROLL
+        for (i = 0; i < 16; i++)
+            otd_sha256_expand(w, i, 1u);
     }
     OTD_UNROLL
     for (i = 0; i < 8; i++)

@@ -15,7 +15,7 @@
 static u32 state[48 * BATCH];
 static u32x4 rows[1024 / OTD_GAP * BATCH * 8];
 
-/* One batch, its loops cut at odd places. */
+/* One batch, its loops cut at odd places, in groups of one lane: none runs that is not asked for. */
 static void search(const u8 *header, u32 first, u32 count, u64 target_top, u32 *hits)
 {
     u32 m[8], w[16], h[19];
@@ -24,16 +24,15 @@ static void search(const u8 *header, u32 first, u32 count, u64 target_top, u32 *
         h[i] = word_be(header + 4 * i);
     memcpy(w, h, sizeof w);
     otd_sha256_compress(m, w);
-    u32 groups = (count + SCRYPT_GROUP - 1) / SCRYPT_GROUP, lanes = groups * SCRYPT_GROUP;
-    EVERY_LANE(groups, SCRYPT_GROUP,
+    EVERY_LANE(count, 1,
                scrypt_begin(m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], h[0], h[1], h[2], h[3], h[4], h[5],
                             h[6], h[7], h[8], h[9], h[10], h[11], h[12], h[13], h[14], h[15], h[16], h[17], h[18],
-                            first, lanes, state));
-    EVERY_LANE(groups, SCRYPT_GROUP, scrypt_fill(state, rows, lanes, 0, 1023));
-    EVERY_LANE(groups, SCRYPT_GROUP, scrypt_fill(state, rows, lanes, 1023, 1024));
-    EVERY_LANE(groups, SCRYPT_GROUP, scrypt_mix(state, rows, lanes, 0, 1));
-    EVERY_LANE(groups, SCRYPT_GROUP, scrypt_mix(state, rows, lanes, 1, 1024));
-    EVERY_LANE(groups, SCRYPT_GROUP, scrypt_end(state, lanes, first, count, target_top, hits, ROOM));
+                            first, count, state));
+    EVERY_LANE(count, 1, scrypt_fill(state, rows, count, 0, 1023));
+    EVERY_LANE(count, 1, scrypt_fill(state, rows, count, 1023, 1024));
+    EVERY_LANE(count, 1, scrypt_mix(state, rows, count, 0, 1));
+    EVERY_LANE(count, 1, scrypt_mix(state, rows, count, 1, 1024));
+    EVERY_LANE(count, 1, scrypt_end(state, count, first, count, target_top, hits, ROOM));
 }
 
 int main(void)
