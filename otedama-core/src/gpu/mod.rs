@@ -24,6 +24,7 @@ use crate::job::Job;
 
 pub use error::GpuError;
 
+mod cuda;
 mod error;
 mod opencl;
 mod sha256d;
@@ -33,9 +34,11 @@ mod sha256d;
 /// Cost: some milliseconds, the first time up to a second (drivers start).
 pub fn devices() -> Inventory {
     let mut inventory = Inventory::default();
-    match opencl::list() {
-        Ok(infos) => inventory.cards.extend(infos.into_iter().map(Card::alone)),
-        Err(reason) => inventory.absent.push((Api::OpenCl, reason)),
+    for (api, listed) in [(Api::Cuda, cuda::list()), (Api::OpenCl, opencl::list())] {
+        match listed {
+            Ok(infos) => inventory.cards.extend(infos.into_iter().map(Card::alone)),
+            Err(reason) => inventory.absent.push((api, reason)),
+        }
     }
     mark_twins(&mut inventory.cards);
     inventory
@@ -47,7 +50,7 @@ pub fn devices() -> Inventory {
 /// [`GpuError::NoDevice`] naming those there are, or the driver's failure.
 pub fn open(id: DeviceId) -> Result<Arc<dyn Gpu>, GpuError> {
     let opened = match id {
-        DeviceId::Cuda(_) => None,
+        DeviceId::Cuda(ordinal) => cuda::open(ordinal)?,
         DeviceId::OpenCl(platform, device) => opencl::open(platform, device)?,
     };
     opened.ok_or_else(|| GpuError::NoDevice { id, there: devices().to_string() })
