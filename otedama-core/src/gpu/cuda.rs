@@ -16,6 +16,9 @@ use cudarc::nvrtc;
 
 use super::{Arg, Buffer, DeviceId, DeviceInfo, Entries, Gpu, GpuError, Kernel, PciAddress, Program, Queue};
 
+// The driver's functions that are called here are all in CUDA 12.0 and earlier: cudarc panics where one is missing.
+const BLOCKING_SYNC: u32 = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
+
 /// All devices, or why there are none.
 pub(super) fn list() -> Result<Vec<DeviceInfo>, String> {
     // SAFETY: looks for the library and nothing else; its code may run at loading, as that of any driver.
@@ -36,12 +39,15 @@ pub(super) fn open(ordinal: u32) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
     let Some(info) = list().unwrap_or_default().into_iter().find(|info| info.id == id) else {
         return Ok(None);
     };
+    // A thread that waits sleeps instead of spinning. Refused where the context is in use already: no harm.
+    if let Ok(device) = result::device::get(ordinal as c_int) {
+        // SAFETY: a device's handle and a flag, no pointer.
+        let _ = unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, BLOCKING_SYNC) };
+    }
     let context =
         CudaContext::new(ordinal as usize).map_err(|e| failure(id, "cuDevicePrimaryCtxRetain", e))?;
     // SAFETY: what cudarc tracks events for, its own slices, is not used here.
     unsafe { context.disable_event_tracking() };
-    // A thread that waits sleeps instead of spinning. Refused where the context is in use already: no harm.
-    let _ = context.set_blocking_synchronize();
     Ok(Some(Arc::new(Device { context, info })))
 }
 
