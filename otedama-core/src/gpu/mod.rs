@@ -27,6 +27,7 @@ pub use error::GpuError;
 mod cuda;
 mod error;
 mod opencl;
+mod scrypt;
 mod sha256d;
 
 /// Every device of every API that answers, and why the others do not.
@@ -375,6 +376,7 @@ fn suffix(value: u64) -> &'static str {
 pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
     match algorithm {
         Algorithm::Sha256d => sha256d::search(gpu),
+        Algorithm::Scrypt => scrypt::search(gpu),
         _ => Err(GpuError::Unsuited {
             device: gpu.info().id,
             reason: format!("there is no GPU kernel for {algorithm}"),
