@@ -23,7 +23,22 @@ pub struct Source {
 impl Source {
     /// The whole text, each part under a `#line` directive that names its file.
     pub fn text(&self) -> String {
-        self.parts.iter().map(|(file, text)| format!("#line 1 \"{file}\"\n{text}\n")).collect()
+        self.text_with(None)
+    }
+
+    /// The whole text with another text in the place of one part: `(file name, text)`.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn text_with(&self, other: Option<(&str, &str)>) -> String {
+        let part = |&(file, text): &(&'static str, &'static str)| match other {
+            Some((name, other)) if name == file => format!("#line 1 \"{file}\"\n{other}\n"),
+            _ => format!("#line 1 \"{file}\"\n{text}\n"),
+        };
+        if let Some((name, _)) = other {
+            assert!(self.parts.iter().any(|(file, _)| *file == name), "{} has no part {name}", self.name);
+        }
+        self.parts.iter().map(part).collect()
     }
 }
 
@@ -36,5 +51,32 @@ const SHA256: (&str, &str) = ("sha256.h", include_str!("../common/sha256.h"));
 pub const SHA256D: Source =
     Source { name: "sha256d", parts: &[VOCAB, SHA256, ("sha256d.cl", include_str!("../sha256d.cl"))] };
 
-/// Every family whose text does not change.
-pub const FAMILIES: &[Source] = &[SHA256D];
+const KECCAK: (&str, &str) = ("keccak.h", include_str!("../common/keccak.h"));
+const TEAM: (&str, &str) = ("team.h", include_str!("../common/team.h"));
+const DAG: (&str, &str) = ("dag.h", include_str!("../common/dag.h"));
+
+/// Ethash and Etchash: `ethash_dag`, which makes datasets for KawPow as well, and `ethash_search`; groups of
+/// `OTD_BLOCK` lanes (128).
+pub const ETHASH: Source =
+    Source { name: "ethash", parts: &[VOCAB, KECCAK, TEAM, DAG, ("ethash.cl", include_str!("../ethash.cl"))] };
+
+/// KawPow: `kawpow_search`, groups of `OTD_BLOCK` lanes (256). The part [`KAWPOW_PERIOD`] is the program of one period,
+/// 406800, that stands there as a sample: put that of the block's period in its place with [`Source::text_with`].
+pub const KAWPOW: Source = Source {
+    name: "kawpow",
+    parts: &[
+        VOCAB,
+        KECCAK,
+        TEAM,
+        DAG,
+        ("kawpow.h", include_str!("../common/kawpow.h")),
+        (KAWPOW_PERIOD, include_str!("../common/kawpow_period.h")),
+        ("kawpow.cl", include_str!("../kawpow.cl")),
+    ],
+};
+
+/// The name of the part of [`KAWPOW`] that changes with every period.
+pub const KAWPOW_PERIOD: &str = "kawpow_period.h";
+
+/// Every family: KawPow with the sample in it.
+pub const FAMILIES: &[Source] = &[SHA256D, ETHASH, KAWPOW];
