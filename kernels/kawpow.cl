@@ -7,13 +7,14 @@
  * (132 multiprocessors, 1.98 GHz), in hashes a second:
  *
  *     DRAM             64 rows of 256 bytes at 4.3 TB/s                                               262 M
- *     shared memory    64 loops of half a warp: 11 reads of 3.53 wavefronts, 5 for shuffle and row    186 M
- *     instructions     docs/performance.md
+ *     shared memory    64 loops of half a warp: 11 reads of 3.51 wavefronts, 5 for shuffle and row    187 M
+ *     instructions     docs/performance.md                                                            220 M
  *
- * Shared memory has 32 banks, and 32 lanes that read at random meet in one of them 3.53 at a time on average. So with
- * OTD_CACHE_COPIES copies, word w of copy c stands at w * copies + c, that is in a bank that is c modulo copies, and
- * lane l reads copy l modulo copies: with 4 copies 8 lanes compete for 8 banks (2.60 wavefronts: 243 M), with 8
- * copies 4 for 4 (2.13: 287 M). The address is a mask and a multiply-add, whatever the number of copies.
+ * Shared memory has 32 banks, and of 32 lanes that read at random 3.51 on average meet in the worst of them
+ * (simulated). With OTD_CACHE_COPIES copies, word w of copy c stands at w * copies + c, that is in a bank that is c
+ * modulo copies, and lane l reads copy l modulo copies: with 4 copies 8 lanes compete for 8 banks four times over
+ * (3.28: 199 M), with 8 copies 4 for 4 eight times over (2.95: 218 M). The address is a shift and one LOP3, whatever
+ * the number of copies.
  *
  * Macros:
  *     OTD_DAG_PARTS      buffers the DAG lies in: 1, 2 or 4 (1)

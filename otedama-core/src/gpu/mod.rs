@@ -18,6 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::job::Job;
 
@@ -25,6 +26,7 @@ pub use error::GpuError;
 
 mod error;
 mod opencl;
+mod sealed;
 
 /// Every device of every API that answers, and why the others do not.
 ///
@@ -364,6 +366,23 @@ fn suffix(value: u64) -> &'static str {
         0x8000_0000..=0xffff_ffff => "u",
         _ => "ul",
     }
+}
+
+/// The search for an algorithm on a device: **the one table** from algorithm to a family of kernels.
+pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
+    match algorithm {
+        Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => sealed::search(algorithm, gpu),
+        _ => Err(GpuError::Unsuited {
+            device: gpu.info().id,
+            reason: format!("there is no GPU kernel for {algorithm}"),
+        }),
+    }
+}
+
+/// The highest 64 bits of a job's target: all that kernels look at.
+pub(crate) fn target_top(job: &Job) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = job.target().to_le_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
