@@ -69,7 +69,7 @@ OTD_KERNEL(OTD_BLOCK) void ethash_dag(OTD_GLOBAL const u32x4 *cache, u32 cache_i
         mix[2 * i] = (u32)a[i];
         mix[2 * i + 1] = (u32)(a[i] >> 32);
     }
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 sixteen = 0; sixteen < parents; sixteen += 16) {
         OTD_UNROLL
         for (u32 j = 0; j < 16; j++) {
@@ -123,7 +123,7 @@ OTD_KERNEL(OTD_BLOCK) void ethash_search(OTD_DAG_ARGS, u32 pages, u64 h0, u64 h1
             OTD_U32X4((u32)a[2 * i], (u32)(a[2 * i] >> 32), (u32)a[2 * i + 1], (u32)(a[2 * i + 1] >> 32));
     OTD_BARRIER();
 
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 hash = 0; hash < OTD_TEAM; hash += OTD_PARALLEL) {
         u32x4 mix[OTD_PARALLEL];
         u32 seed[OTD_PARALLEL];
@@ -133,7 +133,7 @@ OTD_KERNEL(OTD_BLOCK) void ethash_search(OTD_DAG_ARGS, u32 pages, u64 h0, u64 h1
             mix[p] = seeds[(team + hash + p) * 4 + piece % 4];
         }
         /* Words 4 l to 4 l + 3 of a mix are lane l's: it names four pages, then the next lane does. */
-        OTD_ROLL
+        OTD_NO_UNROLL
         for (u32 i = 0; i < 64; i += 4) {
 #define OTD_ACCESS(c, word) \
     do { \

@@ -90,11 +90,11 @@ OTD_KERNEL(OTD_BLOCK) void kawpow_search(OTD_DAG_ARGS, u32 dag_rows, u64 h0, u64
     /* A shuffle to itself: ptxas must not know that it is masked, or it masks again at every read, a LOP3 more. */
     copy = __shfl_sync(0xffffffffu, copy, OTD_LANE % 32, 32);
 #endif
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 hash = 0; hash < OTD_TEAM; hash++) {
         u32 mix[OTD_REGISTERS];
         otd_fill(mix, seals[team + hash], seals[OTD_BLOCK + team + hash], piece);
-        OTD_ROLL
+        OTD_NO_UNROLL
         for (u32 i = 0; i < 64; i++) {
             u32 row = otd_word_of(mix[0], i % OTD_TEAM, OTD_TEAM, hash + i, slots);
             row = otd_rest(row, dag_rows, one);

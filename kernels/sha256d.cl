@@ -47,17 +47,17 @@ void sha256d_search(u32 m0, u32 m1, u32 m2, u32 m3, u32 m4, u32 m5, u32 m6, u32 
     /* W[16..31], then W[32] in the place of W[16]. */
     w[0] = w16;
     w[1] = w17;
-    w[2] = otd_sum(OTD_SHA256_SMALL0(w3), w18, one);
+    w[2] = otd_sum(OTD_SHA256_SMALL0(w3, one), w18, one);
     w[3] = otd_sum(w3, w19, one);
-    w[4] = otd_sum(OTD_SHA256_SMALL1(w[2]), 0x80000000u, one);
-    w[5] = OTD_SHA256_SMALL1(w[3]);
-    w[6] = otd_sum(OTD_SHA256_SMALL1(w[4]), 640u, one);
+    w[4] = otd_sum(OTD_SHA256_SMALL1(w[2], one), 0x80000000u, one);
+    w[5] = OTD_SHA256_SMALL1(w[3], one);
+    w[6] = otd_sum(OTD_SHA256_SMALL1(w[4], one), 640u, one);
     OTD_UNROLL
     for (i = 7; i < 14; i++)
-        w[i] = otd_sum(OTD_SHA256_SMALL1(w[i - 2]), w[i - 7], one);
+        w[i] = otd_sum(OTD_SHA256_SMALL1(w[i - 2], one), w[i - 7], one);
     /* s0(W[15]) = s0(640) joins here. */
-    w[14] = otd_sum(OTD_SHA256_SMALL1(w[12]), otd_sum(w[7], 0x00a00055u, one), one);
-    w[15] = otd_sum(OTD_SHA256_SMALL1(w[13]), otd_sum(w[8], w31, one), one);
+    w[14] = otd_sum(OTD_SHA256_SMALL1(w[12], one), otd_sum(w[7], 0x00a00055u, one), one);
+    w[15] = otd_sum(OTD_SHA256_SMALL1(w[13], one), otd_sum(w[8], w31, one), one);
 
     v[0] = otd_sum(w3, a4, one);
     v[1] = a3;
@@ -75,7 +75,7 @@ void sha256d_search(u32 m0, u32 m1, u32 m2, u32 m3, u32 m4, u32 m5, u32 m6, u32 
     OTD_UNROLL
     for (i = 16; i < 32; i++)
         otd_sha256_round(v, otd_sha256_addend(v[7], OTD_SHA256_K[i], w[i & 15], one), one);
-    w[0] = otd_sum(OTD_SHA256_SMALL1(w[14]), otd_sum(w[9], w32, one), one);
+    w[0] = otd_sum(OTD_SHA256_SMALL1(w[14], one), otd_sum(w[9], w32, one), one);
     otd_sha256_round(v, otd_sha256_addend(v[7], OTD_SHA256_K[32], w[0], one), one);
     OTD_UNROLL
     for (i = 33; i < 64; i++)

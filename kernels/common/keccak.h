@@ -58,7 +58,7 @@ OTD_TABLE u64 OTD_KECCAK_CONSTANTS[24] = {
 /* Both leave the last round by itself, so that a compiler drops what of it nobody reads. */
 OTD_FN void otd_f1600(u64 *a)
 {
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 round = 0; round < 23; round++)
         OTD_KECCAK_ROUND(u64, OTD_ROTL64, a, OTD_KECCAK_CONSTANTS[round]);
     OTD_KECCAK_ROUND(u64, OTD_ROTL64, a, 0x8000000080008008);
@@ -66,7 +66,7 @@ OTD_FN void otd_f1600(u64 *a)
 
 OTD_FN void otd_f800(u32 *a)
 {
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 round = 0; round < 21; round++)
         OTD_KECCAK_ROUND(u32, OTD_ROTL32, a, OTD_KECCAK_CONSTANTS[round]);
     OTD_KECCAK_ROUND(u32, OTD_ROTL32, a, 0x8080u);

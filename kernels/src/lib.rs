@@ -75,8 +75,107 @@ pub const KAWPOW: Source = Source {
     ],
 };
 
+/// KawPow with a line in the place of the program, to be compiled to PTX ahead: the host puts the period's program
+/// there. No assembler takes it as it is.
+pub const KAWPOW_TEMPLATE: Source = Source {
+    name: "kawpow-template",
+    parts: &[
+        VOCAB,
+        KECCAK,
+        TEAM,
+        DAG,
+        ("kawpow.h", include_str!("../common/kawpow.h")),
+        ("kawpow_period.ptx.h", include_str!("../common/kawpow_period.ptx.h")),
+        ("kawpow.cl", include_str!("../kawpow.cl")),
+    ],
+};
+
 /// The name of the part of [`KAWPOW`] that changes with every period.
 pub const KAWPOW_PERIOD: &str = "kawpow_period.h";
 
-/// Every family: KawPow with the sample in it.
-pub const FAMILIES: &[Source] = &[SHA256D, ETHASH, KAWPOW];
+const SALSA20: (&str, &str) = ("salsa20.h", include_str!("../common/salsa20.h"));
+
+/// Scrypt with N = 1024, r = 1, p = 1: `scrypt_begin`, `scrypt_fill`, `scrypt_mix`, `scrypt_end`, groups of 64.
+/// `OTD_GAP` and `OTD_TRANSPOSE` tune it.
+pub const SCRYPT: Source =
+    Source { name: "scrypt", parts: &[VOCAB, SHA256, SALSA20, ("scrypt.cl", include_str!("../scrypt.cl"))] };
+
+/// Every family; KawPow with the sample in it.
+pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT, ETHASH, KAWPOW];
+
+/// A family with the macros that somebody compiles it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The family's name, and what tells this build from its others: `scrypt-gap2`.
+    pub name: &'static str,
+    /// The family.
+    pub source: Source,
+    /// Macros and their values, in the order in which they are defined.
+    pub defines: &'static [(&'static str, u64)],
+    /// Whether its PTX is part of this crate: see [`PTX`].
+    pub embedded: bool,
+}
+
+/// What `kernels/cuda/kernels.py` compiles for CUDA and counts instructions of, without a GPU. A new family enters
+/// here, with the macros its host side gives it.
+pub const BUILDS: &[Build] = &[
+    Build { name: "sha256d", source: SHA256D, defines: &[], embedded: true },
+    Build { name: "scrypt", source: SCRYPT, defines: &[("OTD_GAP", 1)], embedded: true },
+    Build { name: "scrypt-gap2", source: SCRYPT, defines: &[("OTD_GAP", 2)], embedded: true },
+    Build { name: "scrypt-gap4", source: SCRYPT, defines: &[("OTD_GAP", 4)], embedded: true },
+    Build { name: "scrypt-direct", source: SCRYPT, defines: &[("OTD_TRANSPOSE", 0)], embedded: false },
+    Build { name: "ethash", source: ETHASH, defines: IN_ONE, embedded: true },
+    Build { name: "ethash-parts4", source: ETHASH, defines: &[("OTD_DAG_PARTS", 4)], embedded: false },
+    Build { name: "kawpow", source: KAWPOW, defines: IN_ONE, embedded: false },
+    Build { name: "kawpow-copies8", source: KAWPOW, defines: COPIES, embedded: false },
+    Build { name: "kawpow-template", source: KAWPOW_TEMPLATE, defines: IN_ONE, embedded: true },
+];
+
+/// A dataset in one buffer: CUDA has no limit for one.
+const IN_ONE: &[(&str, u64)] = &[("OTD_DAG_PARTS", 1)];
+const COPIES: &[(&str, u64)] = &[("OTD_CACHE_COPIES", 8), ("OTD_BLOCK", 1024)];
+
+/// PTX of a [`Build`] for compute capability 7.5 and later, PTX ISA 8.0: drivers from 525 on compile it for their card,
+/// and nothing else need be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ptx {
+    /// The build's name.
+    pub build: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+/// The PTX of every embedded build, as `kernels/cuda/kernels.py ptx --write` made it.
+pub const PTX: &[Ptx] = &[
+    Ptx { build: "sha256d", text: include_str!("../ptx/sha256d.ptx") },
+    Ptx { build: "scrypt", text: include_str!("../ptx/scrypt.ptx") },
+    Ptx { build: "scrypt-gap2", text: include_str!("../ptx/scrypt-gap2.ptx") },
+    Ptx { build: "scrypt-gap4", text: include_str!("../ptx/scrypt-gap4.ptx") },
+    Ptx { build: "ethash", text: include_str!("../ptx/ethash.ptx") },
+    Ptx { build: "kawpow-template", text: include_str!("../ptx/kawpow-template.ptx") },
+];
+
+/// The embedded PTX of a family with these macros, if there is such a build. A macro that stands at 0 must be named too.
+pub fn ptx(family: &str, defines: &[(&str, u64)]) -> Option<&'static str> {
+    let build = BUILDS.iter().find(|build| build.source.name == family && build.defines == defines)?;
+    PTX.iter().find(|ptx| ptx.build == build.name).map(|ptx| ptx.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_built_and_every_embedded_build_has_its_ptx() {
+        for family in FAMILIES {
+            assert!(BUILDS.iter().any(|build| build.source == *family), "{} is in no build", family.name);
+        }
+        let embedded: Vec<_> = BUILDS.iter().filter(|build| build.embedded).map(|build| build.name).collect();
+        assert_eq!(embedded, PTX.iter().map(|ptx| ptx.build).collect::<Vec<_>>());
+        for ptx in PTX {
+            assert!(ptx.text.starts_with(".version 8.0\n.target sm_75\n"), "{}", ptx.build);
+        }
+        assert_eq!(ptx("scrypt", &[("OTD_GAP", 2)]), Some(PTX[2].text));
+        assert_eq!((ptx("scrypt", &[("OTD_GAP", 16)]), ptx("sha256d", &[])), (None, Some(PTX[0].text)));
+    }
+}

@@ -110,6 +110,14 @@ pub trait Gpu: Send + Sync {
     /// [`GpuError::Build`] with the compiler's log, or the device's failure.
     fn compile(&self, name: &str, text: &str, defines: &[(&str, u64)]) -> Result<Program, GpuError>;
 
+    /// Takes a program in PTX, where the API does (CUDA).
+    ///
+    /// # Errors
+    /// [`GpuError::NoCompiler`] where it does not, or the driver's complaint.
+    fn assemble(&self, name: &str, _ptx: &str) -> Result<Program, GpuError> {
+        Err(GpuError::NoCompiler { device: self.info().id, name: name.to_owned() })
+    }
+
     /// Device memory, not initialised.
     ///
     /// # Errors

@@ -284,8 +284,8 @@ impl Search for Sealed {
 
 /// An entry point of Ethash's family for a dataset in so many parts.
 fn compile(gpu: &dyn Gpu, parts: u32, entry: &str) -> Result<Kernel, GpuError> {
-    let group = if gpu.info().is_cpu { 32 } else { 128 };
-    let defines = [("OTD_DAG_PARTS", parts.into()), ("OTD_BLOCK", group.into())];
+    let parts = ("OTD_DAG_PARTS", parts.into());
+    let (group, defines) = if gpu.info().is_cpu { (32, vec![parts, ("OTD_BLOCK", 32)]) } else { (128, vec![parts]) };
     gpu.compile(ETHASH.name, &ETHASH.text(), &defines)?.kernel(entry, group)
 }
 

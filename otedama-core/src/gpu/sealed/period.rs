@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use otedama_kernels::{KAWPOW, KAWPOW_PERIOD};
+use otedama_kernels::{KAWPOW, KAWPOW_PERIOD, KAWPOW_TEMPLATE};
 
-use crate::algo::kawpow::{Program, period_text};
+use crate::algo::kawpow::{Program, period_text, ptx_text};
 use crate::gpu::{Gpu, GpuError, Kernel};
 
 /// Kernels that are kept: the present period's, the next one's, and the one before for work that comes late.
@@ -74,15 +74,21 @@ impl Periods {
     }
 }
 
-/// Lanes of a group.
-fn lanes(gpu: &dyn Gpu) -> u32 {
-    if gpu.info().is_cpu { 32 } else { 256 }
-}
-
+/// The period's kernel: compiled from the printed program, or without a compiler assembled from its PTX.
 fn compile(gpu: &dyn Gpu, period: u64, parts: u32) -> Result<Kernel, GpuError> {
-    let program = period_text(&Program::of_period(period));
-    let text = KAWPOW.text_with(Some((KAWPOW_PERIOD, &program)));
-    let group = lanes(gpu);
-    let defines = [("OTD_DAG_PARTS", parts.into()), ("OTD_BLOCK", group.into())];
-    gpu.compile(&format!("kawpow period {period}"), &text, &defines)?.kernel("kawpow_search", group)
+    let program = Program::of_period(period);
+    let name = format!("kawpow period {period}");
+    let text = KAWPOW.text_with(Some((KAWPOW_PERIOD, &period_text(&program))));
+    let parts = ("OTD_DAG_PARTS", parts.into());
+    let (group, defines) =
+        if gpu.info().is_cpu { (32, vec![parts, ("OTD_BLOCK", 32)]) } else { (256, vec![parts]) };
+    let compiled = match gpu.compile(&name, &text, &defines) {
+        Err(error @ GpuError::NoCompiler { .. }) => {
+            let template = otedama_kernels::ptx(KAWPOW_TEMPLATE.name, &defines);
+            let assembled = template.and_then(|template| ptx_text(template, &program).ok());
+            gpu.assemble(&name, &assembled.ok_or(error)?)
+        }
+        compiled => compiled,
+    };
+    compiled?.kernel("kawpow_search", group)
 }
