@@ -7,10 +7,11 @@
  * one lane are under way at once. DRAM of B bytes/s over a latency of t needs B t / 128 lines in flight: 4.3 TB/s
  * and 700 ns on 132 multiprocessors are 180 each; 640 lanes with 4 reads each have 320.
  *
- * What a lane executes for a hash of its own (counted in the machine code; see docs/performance.md):
+ * What an H200 (132 multiprocessors, 1.98 GHz) could do at most, from the machine code for sm_90; not measured:
  *
- *     Keccak-512 and Keccak-256        2 x 24 rounds of 180-195
- *     mixing, 8 lanes x 64 accesses    8 for the 4 words, 10 for the page's number, its way to the 8 lanes, the read
+ *     DRAM                64 x 128 bytes at 4.3 TB/s                                                    525 MH/s
+ *     shifts and logic    2 x 24 rounds of 196; 8 lanes x 64 accesses of 10.4; 14.9 k in all          1,120 MH/s
+ *     all instructions    2 x 24 rounds of 214; 8 lanes x 64 accesses of 21.5; 21.5 k in all          1,560 MH/s
  *
  * The number of pages is an argument: its reciprocal is found once, and a remainder is four instructions
  * (otd_rest), so that one compilation serves all epochs.

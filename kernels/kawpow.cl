@@ -8,7 +8,8 @@
  *
  *     DRAM             64 rows of 256 bytes at 4.3 TB/s                                               262 M
  *     shared memory    64 loops of half a warp: 11 reads of 3.51 wavefronts, 5 for shuffle and row    187 M
- *     instructions     docs/performance.md                                                            220 M
+ *     shifts, logic    64 loops by 16 lanes of 71 (mean of seven periods), 9.5 k before and after        203 M
+ *     instructions     64 loops by 16 lanes of 128, 14.5 k before and after                             230 M
  *
  * Shared memory has 32 banks, and of 32 lanes that read at random 3.51 on average meet in the worst of them
  * (simulated). With OTD_CACHE_COPIES copies, word w of copy c stands at w * copies + c, that is in a bank that is c

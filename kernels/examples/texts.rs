@@ -14,7 +14,13 @@ fn main() -> io::Result<()> {
         let text = defines + &build.source.text();
         fs::write(Path::new(&directory).join(format!("{}.cu", build.name)), text)?;
         let template = build.source == otedama_kernels::KAWPOW_TEMPLATE;
-        let how = if template { "template" } else if build.embedded { "embedded" } else { "compiled" };
+        let how = if template {
+            "template"
+        } else if build.embedded {
+            "embedded"
+        } else {
+            "compiled"
+        };
         println!("{} {how}", build.name);
     }
     Ok(())

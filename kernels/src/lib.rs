@@ -60,8 +60,10 @@ const DAG: (&str, &str) = ("dag.h", include_str!("../common/dag.h"));
 
 /// Ethash and Etchash: `ethash_dag`, which makes datasets for KawPow as well, and `ethash_search`; groups of
 /// `OTD_BLOCK` lanes (128).
-pub const ETHASH: Source =
-    Source { name: "ethash", parts: &[VOCAB, KECCAK, TEAM, DAG, ("ethash.cl", include_str!("../ethash.cl"))] };
+pub const ETHASH: Source = Source {
+    name: "ethash",
+    parts: &[VOCAB, KECCAK, TEAM, DAG, ("ethash.cl", include_str!("../ethash.cl"))],
+};
 
 /// KawPow: `kawpow_search`, groups of `OTD_BLOCK` lanes (256). The part [`KAWPOW_PERIOD`] is the program of one period,
 /// 406800, that stands there as a sample: put that of the block's period in its place with [`Source::text_with`].

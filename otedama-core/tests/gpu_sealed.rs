@@ -28,14 +28,18 @@ fn items_of_datasets_match() {
     assert_eq!(mock.len(), 9);
     let fill = u64::from_str_radix(mock_fill, 16).unwrap();
     let cache = fill.to_le_bytes().repeat(number(&mock[0], "cache_bytes") as usize / 8);
-    let items = mock.iter().map(|case| (number(case, "index512") as u32, number(case, "parents") as u32, text(case, "item")));
+    let items = mock
+        .iter()
+        .map(|case| (number(case, "index512") as u32, number(case, "parents") as u32, text(case, "item")));
     check_items(&gpu, &kernel, queue.as_mut(), &cache, items);
 
     // KawPow's revisions have 256 or 512 parents an item.
     let real = cases("kawpow.json", "dataset_item_512bit");
     let real: Vec<_> = real.iter().filter(|case| number(case, "epoch") == 0).collect();
     assert_eq!(real.len(), 3);
-    let items = real.iter().map(|case| (number(case, "index") as u32, number(case, "dataset_parents") as u32, text(case, "item")));
+    let items = real.iter().map(|case| {
+        (number(case, "index") as u32, number(case, "dataset_parents") as u32, text(case, "item"))
+    });
     check_items(&gpu, &kernel, queue.as_mut(), &light_cache(&ethash::KAWPOW, 0), items);
 }
 

@@ -33,7 +33,10 @@ fn every_period_assembles_for_every_chip() {
                 .unwrap();
             let said = String::from_utf8_lossy(&done.stderr);
             assert!(done.status.success(), "period {period} for {chip}: {said}");
-            assert!(said.contains("0 bytes spill stores, 0 bytes spill loads"), "period {period} for {chip}: {said}");
+            assert!(
+                said.contains("0 bytes spill stores, 0 bytes spill loads"),
+                "period {period} for {chip}: {said}"
+            );
         }
     }
     std::fs::remove_file(file).unwrap();

@@ -141,7 +141,9 @@ impl Sealed {
         let bytes = epoch.dataset_bytes();
         Layout::new(row_items, bytes, self.max_buffer).ok_or_else(|| {
             let most = self.max_buffer;
-            self.unsuited(format!("a dataset of {bytes} bytes does not fit four buffers of {most}, the most it allows"))
+            self.unsuited(format!(
+                "a dataset of {bytes} bytes does not fit four buffers of {most}, the most it allows"
+            ))
         })
     }
 
@@ -201,7 +203,8 @@ impl Sealed {
         let progress = Arc::new(Progress::new());
         let thread = parts.and_then(|parts| {
             let empty = Dag { key: next_key, layout, parts };
-            let (gpu, maker, progress) = (Arc::clone(&self.gpu), Arc::clone(&self.maker), Arc::clone(&progress));
+            let (gpu, maker, progress) =
+                (Arc::clone(&self.gpu), Arc::clone(&self.maker), Arc::clone(&progress));
             let make = move || make_ahead(gpu.as_ref(), &maker, empty, next, &progress);
             thread::Builder::new().name("otedama-dag".to_owned()).spawn(make).ok()
         });
@@ -241,7 +244,9 @@ impl Search for Sealed {
         queue: &mut dyn Queue,
     ) -> Result<(), GpuError> {
         let (Work::Sealed { header_hash }, Some(epoch)) = (job.work(), epoch) else {
-            return Err(self.unsuited(format!("a job of {} needs a sealed header and its epoch", job.algorithm())));
+            return Err(
+                self.unsuited(format!("a job of {} needs a sealed header and its epoch", job.algorithm()))
+            );
         };
         self.work = None;
         self.take_up(epoch, queue)?;
@@ -285,7 +290,8 @@ impl Search for Sealed {
 /// An entry point of Ethash's family for a dataset in so many parts.
 fn compile(gpu: &dyn Gpu, parts: u32, entry: &str) -> Result<Kernel, GpuError> {
     let parts = ("OTD_DAG_PARTS", parts.into());
-    let (group, defines) = if gpu.info().is_cpu { (32, vec![parts, ("OTD_BLOCK", 32)]) } else { (128, vec![parts]) };
+    let (group, defines) =
+        if gpu.info().is_cpu { (32, vec![parts, ("OTD_BLOCK", 32)]) } else { (128, vec![parts]) };
     gpu.compile(ETHASH.name, &ETHASH.text(), &defines)?.kernel(entry, group)
 }
 

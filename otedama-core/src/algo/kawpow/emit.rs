@@ -18,7 +18,9 @@ pub fn period_text(program: &Program) -> String {
     let row: String = (program.dag.iter().zip(["row.x", "row.y", "row.z", "row.w"]))
         .map(|(&(dst, merge), word)| format!("    {}\n", Merged(dst, merge, word)))
         .collect();
-    format!("OTD_FN void otd_period(u32 *mix, OTD_LOCAL const u32 *cache, u32 copy, u32x4 row)\n{{\n{steps}{row}}}\n")
+    format!(
+        "OTD_FN void otd_period(u32 *mix, OTD_LOCAL const u32 *cache, u32 copy, u32x4 row)\n{{\n{steps}{row}}}\n"
+    )
 }
 
 /// A step as an assignment.

@@ -38,7 +38,9 @@ pub enum TemplateError {
         found: usize,
     },
     /// The line does not name what a program needs.
-    #[error("PTX template's OTD_PERIOD has {found} operands: expected {OPERANDS} registers and a power of two")]
+    #[error(
+        "PTX template's OTD_PERIOD has {found} operands: expected {OPERANDS} registers and a power of two"
+    )]
     Operands {
         /// How many words it has.
         found: usize,

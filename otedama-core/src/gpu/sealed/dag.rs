@@ -40,8 +40,12 @@ impl Layout {
         let rows = (dataset_bytes / row_bytes) as u32;
         [1, 2, 4].into_iter().find_map(|parts| {
             let part_rows = rows.div_ceil(parts);
-            (u64::from(part_rows) * row_bytes <= max_buffer)
-                .then_some(Layout { row_items, rows, parts, part_rows })
+            (u64::from(part_rows) * row_bytes <= max_buffer).then_some(Layout {
+                row_items,
+                rows,
+                parts,
+                part_rows,
+            })
         })
     }
 
@@ -140,7 +144,8 @@ impl Dag {
             let mut found: Item = [0; ITEM_BYTES];
             queue.read(&self.parts[part], u64::from(at) * ITEM_BYTES as u64, &mut found)?;
             if found != light.item(index) {
-                let reason = format!("item {index} of {items} of the dataset of {} is not the CPU's", self.key);
+                let reason =
+                    format!("item {index} of {items} of the dataset of {} is not the CPU's", self.key);
                 return Err(GpuError::Wrong { device: gpu.info().id, reason });
             }
         }

@@ -12,8 +12,10 @@ use crate::topology::Topology;
 
 const CACHE_SIZE: Growth = Growth { first: 1 << 16, each: 1 << 12 };
 const DATASET_SIZE: Growth = Growth { first: 1 << 18, each: 1 << 14 };
-static ETHASH: Params = Params { epoch_blocks: 200, cache_size: CACHE_SIZE, dataset_size: DATASET_SIZE, ..ethash::ETHASH };
-static KAWPOW: Params = Params { epoch_blocks: 200, cache_size: CACHE_SIZE, dataset_size: DATASET_SIZE, ..ethash::KAWPOW };
+static ETHASH: Params =
+    Params { epoch_blocks: 200, cache_size: CACHE_SIZE, dataset_size: DATASET_SIZE, ..ethash::ETHASH };
+static KAWPOW: Params =
+    Params { epoch_blocks: 200, cache_size: CACHE_SIZE, dataset_size: DATASET_SIZE, ..ethash::KAWPOW };
 
 const HEADER: [u8; 32] = *b"a header's hash, sealed 32 bytes";
 
@@ -72,7 +74,9 @@ fn agrees(sealed: &mut Sealed, queue: &mut dyn Queue, epoch: &Arc<Epoch>, height
     let mut bytes = vec![0; hits.bytes() as usize];
     queue.read(&hits, 0, &mut bytes).unwrap();
     let words: Vec<u32> = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-    let found = words[1..][..2 * words[0] as usize].chunks(2).map(|pair| u64::from(pair[1]) << 32 | u64::from(pair[0]));
+    let found = words[1..][..2 * words[0] as usize]
+        .chunks(2)
+        .map(|pair| u64::from(pair[1]) << 32 | u64::from(pair[0]));
     let mut found: Vec<u64> = found.collect();
     found.sort_unstable();
     let expected: Vec<u64> = tops.iter().filter(|(_, top)| *top <= limit).map(|(nonce, _)| *nonce).collect();
@@ -93,7 +97,10 @@ fn ethash_finds_what_the_oracle_finds_in_one_buffer_and_in_four() {
     }
     let mut sealed = Sealed::new(&ETHASH, &gpu, bytes / 5).unwrap();
     let refused = sealed.load(&job(&epoch, 700, [0xff; 32]), Some(&epoch), queue.as_mut()).unwrap_err();
-    assert!(refused.to_string().contains(&format!("a dataset of {bytes} bytes does not fit four buffers")), "{refused}");
+    assert!(
+        refused.to_string().contains(&format!("a dataset of {bytes} bytes does not fit four buffers")),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -24,7 +24,10 @@ impl Lane<'_> {
     fn value(&self, operand: &str) -> u32 {
         match operand.parse() {
             Ok(number) => number,
-            Err(_) => *self.registers.get(operand).unwrap_or_else(|| panic!("{operand} is read before it is written")),
+            Err(_) => *self
+                .registers
+                .get(operand)
+                .unwrap_or_else(|| panic!("{operand} is read before it is written")),
         }
     }
 
@@ -122,7 +125,11 @@ fn compare(program: &Program, name: &str, l1: &L1Cache, copies: usize, random: &
         }
         machine.run(block);
         for (i, register) in expected.0.iter().enumerate() {
-            assert_eq!(machine.registers[&format!("%m{i}")], register[lane], "{name}: register {i}, lane {lane}");
+            assert_eq!(
+                machine.registers[&format!("%m{i}")],
+                register[lane],
+                "{name}: register {i}, lane {lane}"
+            );
         }
     }
 }
