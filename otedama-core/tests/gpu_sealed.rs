@@ -1,7 +1,7 @@
 //! The kernels of Ethash, Etchash and KawPow on published vectors: items of datasets, and real blocks at their
 //! real epochs. A block's hash reads 64 pages of gigabytes: only these are put into the device's buffers, computed
 //! from the light cache, and the block's nonce must be the one that is found. On the first OpenCL device there is
-//! (PoCL will do); whole datasets of a gigabyte made by the device with OTEDAMA_LONG_TESTS=1.
+//! (PoCL will do); a few of the blocks, and all of them with OTEDAMA_LONG_TESTS=1.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

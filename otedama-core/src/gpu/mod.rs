@@ -377,6 +377,7 @@ fn suffix(value: u64) -> &'static str {
 }
 
 /// The search for an algorithm on a device: **the one table** from algorithm to a family of kernels.
+#[expect(dead_code, reason = "the scanner over it is the next step")]
 pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
     match algorithm {
         Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => sealed::search(algorithm, gpu),

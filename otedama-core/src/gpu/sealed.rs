@@ -187,16 +187,17 @@ impl Sealed {
     }
 
     /// Begins the next epoch's dataset if the present one's end is near, once.
-    fn look_ahead(&mut self, key: &EpochKey, height: u64) -> Result<(), GpuError> {
-        let present = self.epoch(key)?;
+    fn look_ahead(&mut self, key: &EpochKey, height: u64) {
+        let Ok(present) = self.epoch(key) else { return };
         let end = (u64::from(present.number()) + 1) * u64::from(present.params().epoch_blocks);
-        let Ok(next) = self.params.epoch_at(end) else { return Ok(()) };
+        let Ok(next) = self.params.epoch_at(end) else { return };
         let next_key = EthashBuilder::key(&next);
         let tried = self.ahead.as_ref().is_some_and(|ahead| ahead.key == next_key);
         if tried || height >= end || end - height > AHEAD_BLOCKS {
-            return Ok(());
+            return;
         }
-        let layout = self.layout(&next)?;
+        // What does not fit is refused when its time comes.
+        let Ok(layout) = self.layout(&next) else { return };
         let held = self.dag.as_ref().map_or(0, |dag| dag.layout.bytes());
         let room = held + layout.bytes() + next.cache_bytes() + RESERVE <= self.gpu.info().memory;
         let parts = if room { layout.allocate(self.gpu.as_ref()).ok() } else { None };
@@ -209,7 +210,6 @@ impl Sealed {
             thread::Builder::new().name("otedama-dag".to_owned()).spawn(make).ok()
         });
         self.ahead = Some(Ahead { key: next_key, progress, thread });
-        Ok(())
     }
 
     /// Has the kernel for the dataset's parts and the block's height.
@@ -251,7 +251,7 @@ impl Search for Sealed {
         self.work = None;
         self.take_up(epoch, queue)?;
         self.take_up_kernel(job.height())?;
-        self.look_ahead(epoch.key(), job.height())?;
+        self.look_ahead(epoch.key(), job.height());
         let (words, _) = header_hash.as_raw().as_chunks();
         let header = std::array::from_fn(|i| u64::from_le_bytes(words[i]));
         self.work = Some(Loaded { header, target_top: target_top(job) });

@@ -49,7 +49,7 @@ impl Lane<'_> {
             let result = match (name, count) {
                 ("add.u32", 3) => of(1).wrapping_add(of(2)),
                 ("mul.lo.u32", 3) => of(1).wrapping_mul(of(2)),
-                ("mul.hi.u32", 3) => u32::try_from(u64::from(of(1)) * u64::from(of(2)) >> 32).unwrap(),
+                ("mul.hi.u32", 3) => u32::try_from((u64::from(of(1)) * u64::from(of(2))) >> 32).unwrap(),
                 // d = a * b + c, the low half of the product.
                 ("mad.lo.u32", 4) => of(1).wrapping_mul(of(2)).wrapping_add(of(3)),
                 ("min.u32", 3) => of(1).min(of(2)),
