@@ -27,6 +27,7 @@ pub use error::GpuError;
 mod error;
 mod opencl;
 mod sealed;
+mod sha256d;
 
 /// Every device of every API that answers, and why the others do not.
 ///
@@ -377,9 +378,9 @@ fn suffix(value: u64) -> &'static str {
 }
 
 /// The search for an algorithm on a device: **the one table** from algorithm to a family of kernels.
-#[expect(dead_code, reason = "the scanner over it is the next step")]
 pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
     match algorithm {
+        Algorithm::Sha256d => sha256d::search(gpu),
         Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => sealed::search(algorithm, gpu),
         _ => Err(GpuError::Unsuited {
             device: gpu.info().id,
@@ -396,7 +397,6 @@ pub(crate) fn target_top(job: &Job) -> u64 {
 
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
 /// it is the same for all.
-#[expect(dead_code, reason = "the scanner over it is the next step")]
 pub(crate) trait Search: Send {
     /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there.
     fn load(
@@ -411,6 +411,12 @@ pub(crate) trait Search: Send {
 
     /// The most nonces one launch may cover, a multiple of the granule (memory for scratchpads).
     fn max_batch(&self) -> u32;
+
+    /// Whether a job may be loaded while launches of another run: they got all they need by value. The scanner
+    /// then goes through versions without waiting between them.
+    fn loads_between_launches(&self) -> bool {
+        false
+    }
 
     /// Enqueues the search of nonces `first` to `first + count - 1`; `count` is a multiple of the granule. Hits
     /// go to `hits` (layout: `otd_hit`), which the caller has zeroed and which has room for `room`. `slot` is 0
