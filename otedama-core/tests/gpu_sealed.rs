@@ -1,7 +1,8 @@
 //! The kernels of Ethash, Etchash and KawPow on published vectors: items of datasets, and real blocks at their
 //! real epochs. A block's hash reads 64 pages of gigabytes: only these are put into the device's buffers, computed
 //! from the light cache, and the block's nonce must be the one that is found. On the first OpenCL device there is
-//! (PoCL will do); a few of the blocks, and all of them with OTEDAMA_LONG_TESTS=1.
+//! (PoCL will do); a few of the blocks, and all of them, and whole datasets of a gigabyte made by the device, with
+//! OTEDAMA_LONG_TESTS=1.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,7 +11,12 @@ use std::sync::Arc;
 
 use otedama_core::algo::ethash::{self, Dataset, ITEM_BYTES, Light, PAGE_BYTES, Page, Params};
 use otedama_core::algo::kawpow::{self, L1Cache, Program, period_of, period_text};
+use otedama_core::builders::{self, ItemsBy};
+use otedama_core::epoch::{Depth, EpochStore, Progress, StoreConfig};
 use otedama_core::gpu::{self, Api, Arg, Buffer, Gpu, Kernel, Queue};
+use otedama_core::scan::{GpuOptions, Setup, gpu_scanner};
+use otedama_core::topology::Topology;
+use otedama_core::{Algorithm, selftest};
 use otedama_kernels::{ETHASH, KAWPOW, KAWPOW_PERIOD};
 use serde_json::Value;
 
@@ -114,6 +120,32 @@ fn kawpow_finds_real_blocks() {
         let kernel = compile(&gpu, &source, parts, "kawpow_search");
         finds(&gpu, &kernel, &ethash::KAWPOW, epoch, 2, parts, &header_hash, nonce, block, hash);
     }
+}
+
+#[test]
+fn ethash_knows_the_answers_with_a_whole_dataset() {
+    knows_the_answers(Algorithm::Ethash);
+}
+
+#[test]
+fn kawpow_knows_the_answers_with_a_whole_dataset() {
+    knows_the_answers(Algorithm::KawPow);
+}
+
+/// The scanner from job to candidate, with a real epoch of which it gets the light cache alone.
+fn knows_the_answers(algorithm: Algorithm) {
+    if !long() {
+        println!("SKIPPED: a whole dataset of {algorithm} made on the device: set OTEDAMA_LONG_TESTS=1");
+        return;
+    }
+    let Some(gpu) = device() else { return };
+    let setup = Setup::detect();
+    let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
+    let builder = builders::builder(algorithm, &setup.cpu, ItemsBy::default()).unwrap();
+    let key = selftest::epoch(algorithm).unwrap();
+    let epoch = store.get(&builder, &key, Depth::Light, &Progress::new()).unwrap();
+    let mut scanner = gpu_scanner(algorithm, &gpu, GpuOptions::default(), &setup).unwrap();
+    selftest::scanner_in(scanner.as_mut(), &epoch).unwrap();
 }
 
 /// Searches a group of nonces around a block's with a dataset that holds the pages of the block's hash alone.
