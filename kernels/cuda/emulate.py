@@ -99,13 +99,48 @@ def scrypt(ptx: str) -> int:
     return len(scans)
 
 
+def ethash(ptx: str) -> int:
+    """Datasets from light caches, and searches in them."""
+    dag, search = Kernel(ptx, "ethash_dag"), Kernel(ptx, "ethash_search")
+    checked = 0
+    mocks = cases("ethash.json", "search_mock")[:1]
+    caches = {case["seed"]: bytes.fromhex(case["cache"]) for case in cases("ethash.json", "small_cache")}
+    for case in mocks + cases("ethash.json", "small_hashimoto"):
+        if case in mocks:
+            cache = bytes.fromhex(case["mock_fill_word_le"])[::-1] * (case["cache_bytes"] // 8)
+            pages, first, count = case["dataset_items1024"], case["start_nonce"], case["iterations"]
+            nonce, limit = case["nonce"], case["boundary"]
+        else:
+            cache = caches.get(case["seed"])
+            if cache is None or len(cache) != case["cache_bytes"]:
+                continue
+            pages, nonce, limit = case["dataset_bytes"] // 128, int(case["nonce"], 16), case["final_hash"]
+            first, count = nonce, 1
+        # The hits first, then the cache, then the dataset.
+        at, dataset = 4096, 4096 + len(cache)
+        memory = np.zeros((dataset + pages * 128) // 4, np.uint32)
+        memory[at // 4 : dataset // 4] = np.frombuffer(cache, np.uint32)
+        items = 2 * pages
+        dag.run(-(-items // 128), 128, memory, [at, len(cache) // 64, 256, dataset, 0, items, 0])
+        header = struct.unpack("<4Q", bytes.fromhex(case["header_hash"]))
+        top = int(limit[:16], 16)
+        search.run(1, 128, memory, [dataset, pages, pages, *header, first, count, top, 0, 16])
+        assert hits(memory) == [nonce & MASK], f"{case['id']}: {hits(memory)}"
+        memory[:4] = 0
+        if first == nonce:
+            search.run(1, 128, memory, [dataset, pages, pages, *header, first, count, top - 1, 0, 16])
+            assert hits(memory) == [], f"{case['id']}: {hits(memory)}"
+        checked += 1
+    return checked
+
+
 def cases(file: str, kind: str) -> list[dict]:
     return [case for case in json.loads((VECTORS / file).read_text())["cases"] if case["kind"] == kind]
 
 
 def main() -> None:
     np.seterr(over="ignore")
-    for check in (sha256d, scrypt):
+    for check in (sha256d, scrypt, ethash):
         begun = time.monotonic()
         number = check((KERNELS / "ptx" / f"{check.__name__}.ptx").read_text())
         print(f"{check.__name__}.ptx: {number} published cases in {time.monotonic() - begun:.1f} s", flush=True)

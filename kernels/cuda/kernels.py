@@ -108,14 +108,15 @@ class Nvrtc:
             raise SystemExit(f"nvrtc{function} failed: {code}")
 
 
-def texts() -> dict[str, tuple[str, bool]]:
-    """Every build's text, and whether its PTX is embedded, as the crate lists them."""
+def texts() -> dict[str, tuple[str, str]]:
+    """Every build's text, and what it is for, as the crate lists them: `compiled`, `embedded` as PTX too, or the
+    `template` of a text that is embedded as PTX and completed by the host."""
     with tempfile.TemporaryDirectory() as directory:
         command = ["cargo", "run", "-q", "--locked", "-p", "otedama-kernels", "--example", "texts", "--", directory]
         listed = subprocess.run(command, cwd=KERNELS, check=True, stdout=subprocess.PIPE, text=True).stdout
         builds = [line.split() for line in listed.splitlines()]
         folder = pathlib.Path(directory)
-        return {name: ((folder / f"{name}.cu").read_text(), how == "embedded") for name, how in builds}
+        return {name: ((folder / f"{name}.cu").read_text(), how) for name, how in builds}
 
 
 def cuobjdump(cubin: pathlib.Path, what: str) -> str:
@@ -180,7 +181,9 @@ def all_figures() -> dict[tuple[str, str, str], Figures]:
     compiler = Nvrtc(COMPILER)
     found = {}
     families = set()
-    for build, (text, _) in texts().items():
+    for build, (text, how) in texts().items():
+        if how == "template":
+            continue
         begun = time.monotonic()
         # A family's other builds are compiled for its oldest chip and the one that is counted.
         family = build.split("-")[0]
@@ -250,8 +253,8 @@ def ptx(write: bool) -> bool:
     compiler, folder, good = Nvrtc(OLD_COMPILER), KERNELS / "ptx", True
     wanted = {
         f"{build}.ptx": stripped(compiler.compile(build, text, f"compute_{EMBEDDED_FOR}", "PTX"))
-        for build, (text, embedded) in texts().items()
-        if embedded
+        for build, (text, how) in texts().items()
+        if how != "compiled"
     }
     if write:
         folder.mkdir(exist_ok=True)

@@ -24,6 +24,7 @@ class Kernel:
         self.constants = {
             symbol: np.array([int(byte) for byte in data.split(",")], np.uint8).view(np.uint32)
             for symbol, data in re.findall(r"\.const [^;]*?(\w+)\[\d+\] = {([^}]*)}", ptx)
+            if symbol in entry[2]
         }
         self.shared, self.shared_bytes = {}, 0
         self.blocks: list[tuple[str, str | None, str | None, str | None]] = []
@@ -48,7 +49,7 @@ class Kernel:
                 negated, predicate, what, target = branch.groups()
                 test = predicate and f"{'~' if negated else ''}{predicate}"
                 self.close(lines, what, test, target)
-            elif line and not line.startswith(".") and line not in "{}":
+            elif (line := line.lstrip("{ \t")) and not line.startswith(".") and line != "}":
                 lines.append(self.translate(line))
         self.close(lines, "ret")
 
@@ -73,6 +74,9 @@ class Kernel:
                 names = [part.strip().lstrip("%") for part in operands[0][1:-1].split(",")]
                 address = self.address(operands[1])
                 return "; ".join(f"{part} = load('{space}', {address}, {4 * i})" for i, part in enumerate(names))
+            case ("ld", [space, "u64"]):
+                halves = [f"wide(load('{space}', {self.address(operands[1])}, {more}))" for more in (0, 4)]
+                return f"{to} = {halves[0]} | {halves[1]} << np.uint64(32)"
             case ("ld", [space, "u32"]):
                 return f"{to} = load('{space}', {self.address(operands[1])})"
             case ("st", [space, "v4", "u32"]):
@@ -85,6 +89,24 @@ class Kernel:
                 return f"{to} = atomic_add({self.address(operands[1])}, {self.value(operands[2], 32)})"
             case ("bar", ["sync"]):
                 return "barrier()"
+            case ("shfl", ["sync", "idx", "b32"]):
+                lane = f"shuffled(tid_x, {a[1]}, {a[2]})"
+                return f"shuffle(); {to.split('|')[0]} = ({a[0]} + np.zeros_like(tid_x))[{lane}]"
+            case ("mov", ["b64"]) if operands[0].startswith("{"):
+                halves = [half.strip().lstrip("%") for half in operands[0][1:-1].split(",")]
+                shifts = [f"{half} = ({a[0]} >> np.uint64({32 * i})).astype(np.uint32)" for i, half in enumerate(halves)]
+                return "; ".join(shift for shift in shifts if not shift.startswith("dummy"))
+            case ("mov", ["b64"]) if operands[1].startswith("{"):
+                low, high = (f"wide({self.value(half.strip(), 32)})" for half in operands[1][1:-1].split(","))
+                return f"{to} = {low} | {high} << np.uint64(32)"
+            case ("not", _):
+                return f"{to} = ~{a[0]}"
+            case ("min", ["u32"]):
+                return f"{to} = np.minimum({a[0]}, {a[1]})"
+            case ("div", ["u32"]):
+                return f"{to} = {a[0]} // {a[1]}"
+            case ("or", ["pred"]):
+                return f"{to} = {a[0]} | {a[1]}"
             case ("mov" | "cvta", _):
                 return f"{to} = {a[0]} + zero"  if kind != "pred" else f"{to} = {a[0]}"
             case ("cvt", [narrow, _]):
@@ -163,6 +185,7 @@ class Kernel:
                 "wide": wide,
                 "permute": permute,
                 "insert": insert,
+                "shuffled": shuffled,
                 "param": {
                     name: np.full(len(lane), value, np.uint64 if WIDTH[kind] == 64 else np.uint32)
                     for (kind, name), value in zip(self.parameters, arguments, strict=True)
@@ -187,7 +210,7 @@ class Kernel:
             def barrier() -> None:
                 assert size == whole, "lanes that have parted come to a barrier"
 
-            state["barrier"] = barrier
+            state["barrier"] = state["shuffle"] = barrier
             while True:
                 code, what, test, target = self.blocks[index]
                 exec(code, state)
@@ -203,6 +226,7 @@ class Kernel:
                         pending.append((self.labels[target], part(state, taken)))
                     state, index, size = part(state, ~taken), index + 1, int((~taken).sum())
                     state["barrier"] = lambda: (_ for _ in ()).throw(AssertionError("a barrier after lanes parted"))
+                    state["shuffle"] = state["barrier"]
 
 
 def wide(x: np.ndarray) -> np.ndarray:
@@ -223,6 +247,14 @@ def permute(low: np.ndarray, high: np.ndarray, selector: np.ndarray) -> np.ndarr
         byte = np.asarray(selector).astype(np.uint64) >> np.uint64(4 * i) & np.uint64(7)
         result |= (both >> np.uint64(8) * byte & np.uint64(255)) << np.uint64(8 * i)
     return result.astype(np.uint32)
+
+
+def shuffled(lane: np.ndarray, source: np.ndarray, clamp: np.ndarray) -> np.ndarray:
+    """The lanes of the group that lanes read from (PTX: shfl.sync.idx). Bits 8 to 12 of `clamp` are those of a lane's
+    number in its warp that stay as they are."""
+    segment = np.asarray(clamp).astype(np.uint32) >> np.uint32(8) & np.uint32(31)
+    within = lane & segment & np.uint32(31) | np.asarray(source).astype(np.uint32) & ~segment & np.uint32(31)
+    return lane & ~np.uint32(31) | within
 
 
 def insert(field: np.ndarray, into: np.ndarray, position: int, length: int, bits: int) -> np.ndarray:

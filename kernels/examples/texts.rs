@@ -13,7 +13,15 @@ fn main() -> io::Result<()> {
             build.defines.iter().map(|(name, value)| format!("#define {name} {value}\n")).collect();
         let text = defines + &build.source.text();
         fs::write(Path::new(&directory).join(format!("{}.cu", build.name)), text)?;
-        println!("{} {}", build.name, if build.embedded { "embedded" } else { "compiled" });
+        let template = build.source == otedama_kernels::KAWPOW_TEMPLATE;
+        let how = if template {
+            "template"
+        } else if build.embedded {
+            "embedded"
+        } else {
+            "compiled"
+        };
+        println!("{} {how}", build.name);
     }
     Ok(())
 }

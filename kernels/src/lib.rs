@@ -26,7 +26,22 @@ pub struct Source {
 impl Source {
     /// The whole text, each part under a `#line` directive that names its file.
     pub fn text(&self) -> String {
-        self.parts.iter().map(|(file, text)| format!("#line 1 \"{file}\"\n{text}\n")).collect()
+        self.text_with(None)
+    }
+
+    /// The whole text with another text in the place of one part: `(file name, text)`.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn text_with(&self, other: Option<(&str, &str)>) -> String {
+        let part = |&(file, text): &(&'static str, &'static str)| match other {
+            Some((name, other)) if name == file => format!("#line 1 \"{file}\"\n{other}\n"),
+            _ => format!("#line 1 \"{file}\"\n{text}\n"),
+        };
+        if let Some((name, _)) = other {
+            assert!(self.parts.iter().any(|(file, _)| *file == name), "{} has no part {name}", self.name);
+        }
+        self.parts.iter().map(part).collect()
     }
 }
 
@@ -39,6 +54,50 @@ const SHA256: (&str, &str) = ("sha256.h", include_str!("../common/sha256.h"));
 pub const SHA256D: Source =
     Source { name: "sha256d", parts: &[VOCAB, SHA256, ("sha256d.cl", include_str!("../sha256d.cl"))] };
 
+const KECCAK: (&str, &str) = ("keccak.h", include_str!("../common/keccak.h"));
+const TEAM: (&str, &str) = ("team.h", include_str!("../common/team.h"));
+const DAG: (&str, &str) = ("dag.h", include_str!("../common/dag.h"));
+
+/// Ethash and Etchash: `ethash_dag`, which makes datasets for KawPow as well, and `ethash_search`; groups of
+/// `OTD_BLOCK` lanes (128).
+pub const ETHASH: Source = Source {
+    name: "ethash",
+    parts: &[VOCAB, KECCAK, TEAM, DAG, ("ethash.cl", include_str!("../ethash.cl"))],
+};
+
+/// KawPow: `kawpow_search`, groups of `OTD_BLOCK` lanes (256). The part [`KAWPOW_PERIOD`] is the program of one period,
+/// 406800, that stands there as a sample: put that of the block's period in its place with [`Source::text_with`].
+pub const KAWPOW: Source = Source {
+    name: "kawpow",
+    parts: &[
+        VOCAB,
+        KECCAK,
+        TEAM,
+        DAG,
+        ("kawpow.h", include_str!("../common/kawpow.h")),
+        (KAWPOW_PERIOD, include_str!("../common/kawpow_period.h")),
+        ("kawpow.cl", include_str!("../kawpow.cl")),
+    ],
+};
+
+/// KawPow with a line in the place of the program, to be compiled to PTX ahead: the host puts the period's program
+/// there. No assembler takes it as it is.
+pub const KAWPOW_TEMPLATE: Source = Source {
+    name: "kawpow-template",
+    parts: &[
+        VOCAB,
+        KECCAK,
+        TEAM,
+        DAG,
+        ("kawpow.h", include_str!("../common/kawpow.h")),
+        ("kawpow_period.ptx.h", include_str!("../common/kawpow_period.ptx.h")),
+        ("kawpow.cl", include_str!("../kawpow.cl")),
+    ],
+};
+
+/// The name of the part of [`KAWPOW`] that changes with every period.
+pub const KAWPOW_PERIOD: &str = "kawpow_period.h";
+
 const SALSA20: (&str, &str) = ("salsa20.h", include_str!("../common/salsa20.h"));
 
 /// Scrypt with N = 1024, r = 1, p = 1: `scrypt_begin`, `scrypt_fill`, `scrypt_mix`, `scrypt_end`, groups of 64.
@@ -46,8 +105,8 @@ const SALSA20: (&str, &str) = ("salsa20.h", include_str!("../common/salsa20.h"))
 pub const SCRYPT: Source =
     Source { name: "scrypt", parts: &[VOCAB, SHA256, SALSA20, ("scrypt.cl", include_str!("../scrypt.cl"))] };
 
-/// Every family whose text does not change.
-pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT];
+/// Every family; KawPow with the sample in it.
+pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT, ETHASH, KAWPOW];
 
 /// A family with the macros that somebody compiles it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +129,16 @@ pub const BUILDS: &[Build] = &[
     Build { name: "scrypt-gap2", source: SCRYPT, defines: &[("OTD_GAP", 2)], embedded: true },
     Build { name: "scrypt-gap4", source: SCRYPT, defines: &[("OTD_GAP", 4)], embedded: true },
     Build { name: "scrypt-direct", source: SCRYPT, defines: &[("OTD_TRANSPOSE", 0)], embedded: false },
+    Build { name: "ethash", source: ETHASH, defines: IN_ONE, embedded: true },
+    Build { name: "ethash-parts4", source: ETHASH, defines: &[("OTD_DAG_PARTS", 4)], embedded: false },
+    Build { name: "kawpow", source: KAWPOW, defines: IN_ONE, embedded: false },
+    Build { name: "kawpow-copies8", source: KAWPOW, defines: COPIES, embedded: false },
+    Build { name: "kawpow-template", source: KAWPOW_TEMPLATE, defines: IN_ONE, embedded: true },
 ];
+
+/// A dataset in one buffer: CUDA has no limit for one.
+const IN_ONE: &[(&str, u64)] = &[("OTD_DAG_PARTS", 1)];
+const COPIES: &[(&str, u64)] = &[("OTD_CACHE_COPIES", 8), ("OTD_BLOCK", 1024)];
 
 /// PTX of a [`Build`] for compute capability 7.5 and later, PTX ISA 8.0: drivers from 525 on compile it for their card,
 /// and nothing else need be installed.
@@ -88,6 +156,8 @@ pub const PTX: &[Ptx] = &[
     Ptx { build: "scrypt", text: include_str!("../ptx/scrypt.ptx") },
     Ptx { build: "scrypt-gap2", text: include_str!("../ptx/scrypt-gap2.ptx") },
     Ptx { build: "scrypt-gap4", text: include_str!("../ptx/scrypt-gap4.ptx") },
+    Ptx { build: "ethash", text: include_str!("../ptx/ethash.ptx") },
+    Ptx { build: "kawpow-template", text: include_str!("../ptx/kawpow-template.ptx") },
 ];
 
 /// The embedded PTX of a family with these macros, if there is such a build. A macro that stands at 0 must be named too.

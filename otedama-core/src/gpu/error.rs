@@ -129,6 +129,12 @@ pub enum GpuError {
         /// Why not.
         reason: String,
     },
+    /// Whoever waited for a dataset has asked to stop.
+    #[error("making a dataset on {device} was cancelled")]
+    Cancelled {
+        /// The device.
+        device: DeviceId,
+    },
     /// Any other failure of a driver's function.
     #[error("{call} failed on {device}: {code}")]
     Call {
@@ -144,7 +150,13 @@ pub enum GpuError {
 impl GpuError {
     /// Whether the same may succeed later, with the device opened again.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, GpuError::Lost { .. } | GpuError::Call { .. } | GpuError::Memory { .. })
+        matches!(
+            self,
+            GpuError::Lost { .. }
+                | GpuError::Call { .. }
+                | GpuError::Memory { .. }
+                | GpuError::Cancelled { .. }
+        )
     }
 
     /// All that the compiler said, for errors of compilation.

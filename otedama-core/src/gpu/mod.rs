@@ -28,6 +28,7 @@ mod cuda;
 mod error;
 mod opencl;
 mod scrypt;
+mod sealed;
 mod sha256d;
 
 /// Every device of every API that answers, and why the others do not.
@@ -113,6 +114,14 @@ pub trait Gpu: Send + Sync {
     /// # Errors
     /// [`GpuError::Build`] with the compiler's log, or the device's failure.
     fn compile(&self, name: &str, text: &str, defines: &[(&str, u64)]) -> Result<Program, GpuError>;
+
+    /// Takes a program in PTX, where the API does (CUDA).
+    ///
+    /// # Errors
+    /// [`GpuError::NoCompiler`] where it does not, or the driver's complaint.
+    fn assemble(&self, name: &str, _ptx: &str) -> Result<Program, GpuError> {
+        Err(GpuError::NoCompiler { device: self.info().id, name: name.to_owned() })
+    }
 
     /// Device memory, not initialised.
     ///
@@ -377,6 +386,7 @@ pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn
     match algorithm {
         Algorithm::Sha256d => sha256d::search(gpu),
         Algorithm::Scrypt => scrypt::search(gpu),
+        Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => sealed::search(algorithm, gpu),
         _ => Err(GpuError::Unsuited {
             device: gpu.info().id,
             reason: format!("there is no GPU kernel for {algorithm}"),
