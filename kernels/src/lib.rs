@@ -36,5 +36,18 @@ const SHA256: (&str, &str) = ("sha256.h", include_str!("../common/sha256.h"));
 pub const SHA256D: Source =
     Source { name: "sha256d", parts: &[VOCAB, SHA256, ("sha256d.cl", include_str!("../sha256d.cl"))] };
 
+/// RandomX, all variants: the entry points and the macros it needs are listed at the top of its text.
+pub const RANDOMX: Source = Source {
+    name: "randomx",
+    parts: &[
+        VOCAB,
+        ("aes.h", include_str!("../common/aes.h")),
+        ("blake2b.h", include_str!("../common/blake2b.h")),
+        ("rounding.h", include_str!("../common/rounding.h")),
+        ("randomx.cl", include_str!("../randomx.cl")),
+        ("randomx_machine.cl", include_str!("../randomx_machine.cl")),
+    ],
+};
+
 /// Every family whose text does not change.
-pub const FAMILIES: &[Source] = &[SHA256D];
+pub const FAMILIES: &[Source] = &[SHA256D, RANDOMX];
