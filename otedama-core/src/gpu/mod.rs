@@ -25,6 +25,7 @@ pub use error::GpuError;
 
 mod error;
 mod opencl;
+pub mod randomx;
 
 /// Every device of every API that answers, and why the others do not.
 ///
