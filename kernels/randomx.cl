@@ -316,7 +316,7 @@ OTD_KERNEL(RX_GROUP) void rx_program(OTD_GLOBAL u64 *states, u32 stride, OTD_GLO
         after_change[i] = 0;
     for (u32 line = 0; line < 2u + RX_SIZE / 8u; line++) {
         /* AesGenerator4R (specification 3.3). */
-        OTD_ROLL
+        OTD_NO_UNROLL
         for (u32 round = 0; round < 4u; round++) {
             for (u32 c = 0; c < 4u; c++) {
                 OTD_GLOBAL const u32 *k = variant + c / 2u * 16u + round * 4u;
@@ -342,7 +342,7 @@ OTD_KERNEL(RX_GROUP) void rx_program(OTD_GLOBAL u64 *states, u32 stride, OTD_GLO
                 state[(RX_E_BITS + i) * n] =
                     (words[6 + i] & 0x3fffffu) | ((words[6 + i] >> 60) << 56) | 0x3000000000000000;
         } else {
-            OTD_ROLL
+            OTD_NO_UNROLL
             for (u32 i = 0; i < 8u; i++) {
                 u32 index = (line - 2u) * 8u + i;
                 u32 opcode = variant[32u + (u32)(words[i] & 0xffu)];

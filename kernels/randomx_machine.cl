@@ -1,6 +1,6 @@
 /* RandomX: what runs long. The machine (rx_execute) and dataset items (rx_items); see the top of randomx.cl.
  *
- * What the machine costs on a warp of 32 lanes, counted in SASS for sm_90: a step is 487 instructions if its lanes want
+ * What the machine costs on a warp of 32 lanes, counted in SASS for sm_90: a step is 486 instructions if its lanes want
  * all there is, some 360 in the mean over programs of version 1 (a division is there in 40 of 100 steps, a square root
  * in 53). A warp does 32 instructions of the machine meanwhile: 11 issue slots for each, where one hash to 8 lanes took
  * some 40. With 4 slots a clock, 132 SM and 1.98 GHz that bounds version 1 at 21,000 hashes a second, version 2 below
@@ -142,7 +142,7 @@ OTD_KERNEL(RX_GROUP) void rx_execute(OTD_GLOBAL u64 *states, u32 stride, OTD_GLO
     u64 e_bits0 = state[RX_E_BITS * n], e_bits1 = state[(RX_E_BITS + 1) * n];
     u32 ma = (u32)state[RX_MEMORY * n], mx = (u32)(state[RX_MEMORY * n] >> 32);
     u32 fprc = (u32)(setting >> 44);
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 i = 0; i < 32u; i++)
         r[i * RX_GROUP] = state[i * n];
 
@@ -274,7 +274,7 @@ OTD_KERNEL(RX_GROUP) void rx_execute(OTD_GLOBAL u64 *states, u32 stride, OTD_GLO
         }
     }
 
-    OTD_ROLL
+    OTD_NO_UNROLL
     for (u32 i = 0; i < 32u; i++)
         state[i * n] = r[i * RX_GROUP];
     state[RX_MEMORY * n] = ma | ((u64)mx << 32);

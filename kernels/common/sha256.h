@@ -30,16 +30,9 @@ OTD_FN void otd_sha256_iv(u32 *state)
     state[7] = 0x5be0cd19u;
 }
 
-/* FIPS 180-4, 4.1.2. */
-#define OTD_SHA256_BIG0(x) (OTD_ROTR32(x, 2) ^ OTD_ROTR32(x, 13) ^ OTD_ROTR32(x, 22))
-#define OTD_SHA256_BIG1(x) (OTD_ROTR32(x, 6) ^ OTD_ROTR32(x, 11) ^ OTD_ROTR32(x, 25))
-#define OTD_SHA256_SMALL0(x) (OTD_ROTR32(x, 7) ^ OTD_ROTR32(x, 18) ^ ((x) >> 3))
-#define OTD_SHA256_SMALL1(x) (OTD_ROTR32(x, 17) ^ OTD_ROTR32(x, 19) ^ ((x) >> 10))
-#define OTD_SHA256_CH(e, f, g) ((g) ^ ((e) & ((f) ^ (g))))
-#define OTD_SHA256_MAJ(a, b, c) (((a) & (b)) | ((c) & ((a) | (b))))
-
-/* x + y through the multiplier, where `one` is a 1 that the compiler does not know; an addition where it does.
- * The instruction is named for CUDA because its compiler would make (a + b) * one + c of two multiply-adds. */
+/* x + y, on NVIDIA through the multiplier where `one` is a 1 that the compiler does not know. Elsewhere a multiplication
+ * is no faster than an addition, or slower. As an instruction because the compiler would make (a + b) * one + c of two
+ * multiply-adds. */
 OTD_FN u32 otd_sum(u32 x, u32 y, u32 one)
 {
 #if OTD_CUDA
@@ -47,9 +40,31 @@ OTD_FN u32 otd_sum(u32 x, u32 y, u32 one)
     asm("mad.lo.u32 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(one), "r"(y));
     return sum;
 #else
-    return x * one + y;
+    (void)one;
+    return x + y;
 #endif
 }
+
+/* x >> n, likewise: the upper half of x * 2^(32 - n). */
+OTD_FN u32 otd_shr(u32 x, u32 n, u32 one)
+{
+#if OTD_CUDA
+    u32 high;
+    asm("mul.hi.u32 %0, %1, %2;" : "=r"(high) : "r"(x), "r"(one << (32 - n)));
+    return high;
+#else
+    (void)one;
+    return x >> n;
+#endif
+}
+
+/* FIPS 180-4, 4.1.2. */
+#define OTD_SHA256_BIG0(x) (OTD_ROTR32(x, 2) ^ OTD_ROTR32(x, 13) ^ OTD_ROTR32(x, 22))
+#define OTD_SHA256_BIG1(x) (OTD_ROTR32(x, 6) ^ OTD_ROTR32(x, 11) ^ OTD_ROTR32(x, 25))
+#define OTD_SHA256_SMALL0(x, one) (OTD_ROTR32(x, 7) ^ OTD_ROTR32(x, 18) ^ otd_shr(x, 3, one))
+#define OTD_SHA256_SMALL1(x, one) (OTD_ROTR32(x, 17) ^ OTD_ROTR32(x, 19) ^ otd_shr(x, 10, one))
+#define OTD_SHA256_CH(e, f, g) ((g) ^ ((e) & ((f) ^ (g))))
+#define OTD_SHA256_MAJ(a, b, c) (((a) & (b)) | ((c) & ((a) | (b))))
 
 /* A round on the working variables v = a..h; `sum` is h + K[t] + W[t]. */
 OTD_FN void otd_sha256_round(u32 *v, u32 sum, u32 one)
@@ -75,15 +90,15 @@ OTD_FN u32 otd_sha256_addend(u32 h, u32 k, u32 w, u32 one)
 /* W[t] for t >= 16 from the last sixteen, in whose place (w[t mod 16]) it is put. */
 OTD_FN u32 otd_sha256_expand(u32 *w, u32 t, u32 one)
 {
-    u32 sum = otd_sum(OTD_SHA256_SMALL0(w[(t + 1) & 15]), w[t & 15], one);
+    u32 sum = otd_sum(OTD_SHA256_SMALL0(w[(t + 1) & 15], one), w[t & 15], one);
     sum = otd_sum(sum, w[(t + 9) & 15], one);
-    sum = otd_sum(OTD_SHA256_SMALL1(w[(t + 14) & 15]), sum, one);
+    sum = otd_sum(OTD_SHA256_SMALL1(w[(t + 14) & 15], one), sum, one);
     w[t & 15] = sum;
     return sum;
 }
 
-/* Compresses one block into `state`; the block's words are overwritten. Sixteen rounds of code, run four
- * times: for work that is a small part of the whole. */
+/* Compresses one block into `state`; the block's words are overwritten. Sixteen rounds and sixteen words of code, run
+ * four times: for work that is a small part of the whole. */
 OTD_FN void otd_sha256_compress(u32 *state, u32 *w)
 {
     u32 v[8];
@@ -91,14 +106,15 @@ OTD_FN void otd_sha256_compress(u32 *state, u32 *w)
     OTD_UNROLL
     for (i = 0; i < 8; i++)
         v[i] = state[i];
-    OTD_UNROLL
-    for (i = 0; i < 16; i++)
-        otd_sha256_round(v, v[7] + OTD_SHA256_K[i] + w[i], 1u);
-    OTD_ROLL
-    for (t = 16; t < 64; t += 16) {
+    OTD_NO_UNROLL
+    for (t = 0; t < 64; t += 16) {
         OTD_UNROLL
         for (i = 0; i < 16; i++)
-            otd_sha256_round(v, v[7] + OTD_SHA256_K[t + i] + otd_sha256_expand(w, i, 1u), 1u);
+            otd_sha256_round(v, v[7] + OTD_SHA256_K[t + i] + w[i], 1u);
+        /* The last time for nothing. */
+        OTD_UNROLL
+        for (i = 0; i < 16; i++)
+            otd_sha256_expand(w, i, 1u);
     }
     OTD_UNROLL
     for (i = 0; i < 8; i++)

@@ -20,7 +20,7 @@
  * OTD_GLOBAL, OTD_LOCAL, OTD_CONSTANT: address spaces, in the types of pointers.
  * OTD_TABLE: constant data at file scope. OTD_SHARED(type, name, n): n elements shared by the group.
  * OTD_LANE, OTD_LANES: this lane in its group and their number. OTD_GROUP: the group, all of u32.
- * OTD_UNROLL, OTD_ROLL: the loop that follows is to be unrolled whole (unless OTD_ROLLED), or not at all.
+ * OTD_UNROLL, OTD_NO_UNROLL: the loop that follows is to be unrolled whole (unless OTD_ROLLED), or not at all.
  * OTD_BARRIER(): all lanes of the group have come here and see each other's shared memory. */
 #if OTD_OPENCL
 
@@ -37,7 +37,7 @@
 #define OTD_GROUP ((u32)get_group_id(0))
 #define OTD_BARRIER() barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
 #define OTD_UNROLL _Pragma("unroll")
-#define OTD_ROLL _Pragma("unroll 1")
+#define OTD_NO_UNROLL _Pragma("unroll 1")
 
 typedef uchar u8;
 typedef uint u32;
@@ -79,7 +79,7 @@ typedef ulong2 u64x2;
 #define OTD_GROUP ((u32)blockIdx.x)
 #define OTD_BARRIER() __syncthreads()
 #define OTD_UNROLL _Pragma("unroll")
-#define OTD_ROLL _Pragma("unroll 1")
+#define OTD_NO_UNROLL _Pragma("unroll 1")
 
 typedef unsigned char u8;
 typedef unsigned int u32;
@@ -121,7 +121,7 @@ OTD_FN u64 OTD_ROTR64(u64 x, u32 n) { return (x >> (n & 63u)) | (x << ((64u - n)
 #define OTD_TABLE static const
 #define OTD_SHARED(type, name, n) static type name[n]
 #define OTD_UNROLL
-#define OTD_ROLL
+#define OTD_NO_UNROLL
 
 typedef uint8_t u8;
 typedef uint32_t u32;

@@ -36,7 +36,14 @@ const SHA256: (&str, &str) = ("sha256.h", include_str!("../common/sha256.h"));
 pub const SHA256D: Source =
     Source { name: "sha256d", parts: &[VOCAB, SHA256, ("sha256d.cl", include_str!("../sha256d.cl"))] };
 
-/// RandomX, all variants: the entry points and the macros it needs are listed at the top of its text.
+const SALSA20: (&str, &str) = ("salsa20.h", include_str!("../common/salsa20.h"));
+
+/// Scrypt with N = 1024, r = 1, p = 1: `scrypt_begin`, `scrypt_fill`, `scrypt_mix`, `scrypt_end`, groups of 64.
+/// `OTD_GAP` and `OTD_TRANSPOSE` tune it.
+pub const SCRYPT: Source =
+    Source { name: "scrypt", parts: &[VOCAB, SHA256, SALSA20, ("scrypt.cl", include_str!("../scrypt.cl"))] };
+
+/// RandomX, all variants: the entry points and the macros they need are listed at the top of its text.
 pub const RANDOMX: Source = Source {
     name: "randomx",
     parts: &[
@@ -50,4 +57,95 @@ pub const RANDOMX: Source = Source {
 };
 
 /// Every family whose text does not change.
-pub const FAMILIES: &[Source] = &[SHA256D, RANDOMX];
+pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT, RANDOMX];
+
+/// A family with the macros that somebody compiles it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The family's name, and what tells this build from its others: `scrypt-gap2`.
+    pub name: &'static str,
+    /// The family.
+    pub source: Source,
+    /// Macros and their values, in the order in which they are defined.
+    pub defines: &'static [(&'static str, u64)],
+    /// Whether its PTX is part of this crate: see [`PTX`].
+    pub embedded: bool,
+}
+
+/// What `kernels/cuda/kernels.py` compiles for CUDA and counts instructions of, without a GPU. A new family enters
+/// here, with the macros its host side gives it.
+pub const BUILDS: &[Build] = &[
+    Build { name: "sha256d", source: SHA256D, defines: &[], embedded: true },
+    Build { name: "scrypt", source: SCRYPT, defines: &[("OTD_GAP", 1)], embedded: true },
+    Build { name: "scrypt-gap2", source: SCRYPT, defines: &[("OTD_GAP", 2)], embedded: true },
+    Build { name: "scrypt-gap4", source: SCRYPT, defines: &[("OTD_GAP", 4)], embedded: true },
+    Build { name: "scrypt-direct", source: SCRYPT, defines: &[("OTD_TRANSPOSE", 0)], embedded: false },
+    Build { name: "randomx-v1", source: RANDOMX, defines: &monero(256, 0, 0), embedded: true },
+    Build { name: "randomx-v2", source: RANDOMX, defines: &monero(384, 1, 0), embedded: true },
+    Build { name: "randomx-v1-light", source: RANDOMX, defines: &monero(256, 0, 1), embedded: false },
+];
+
+/// The macros of RandomX as Monero has it: what tells its versions apart, and whether items come from the cache.
+const fn monero(program_size: u64, v2: u64, light: u64) -> [(&'static str, u64); 14] {
+    [
+        ("RX_SIZE", program_size),
+        ("RX_L1", 16 << 10),
+        ("RX_L2", 256 << 10),
+        ("RX_L3", 2 << 20),
+        ("RX_DATASET_MASK", (1 << 31) - 64),
+        ("RX_DATASET_STARTS", 524_288),
+        ("RX_CACHE_LINES", 1 << 22),
+        ("RX_CACHE_ACCESSES", 8),
+        ("RX_JUMP_BITS", 8),
+        ("RX_JUMP_OFFSET", 8),
+        ("RX_V2", v2),
+        ("RX_GROUP", 32),
+        ("RX_PART", 34_078_719),
+        ("RX_LIGHT", light),
+    ]
+}
+
+/// PTX of a [`Build`] for compute capability 7.5 and later, PTX ISA 8.0: drivers from 525 on compile it for their card,
+/// and nothing else need be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ptx {
+    /// The build's name.
+    pub build: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+/// The PTX of every embedded build, as `kernels/cuda/kernels.py ptx --write` made it.
+pub const PTX: &[Ptx] = &[
+    Ptx { build: "sha256d", text: include_str!("../ptx/sha256d.ptx") },
+    Ptx { build: "scrypt", text: include_str!("../ptx/scrypt.ptx") },
+    Ptx { build: "scrypt-gap2", text: include_str!("../ptx/scrypt-gap2.ptx") },
+    Ptx { build: "scrypt-gap4", text: include_str!("../ptx/scrypt-gap4.ptx") },
+    Ptx { build: "randomx-v1", text: include_str!("../ptx/randomx-v1.ptx") },
+    Ptx { build: "randomx-v2", text: include_str!("../ptx/randomx-v2.ptx") },
+];
+
+/// The embedded PTX of a family with these macros, if there is such a build. A macro that stands at 0 must be named too.
+pub fn ptx(family: &str, defines: &[(&str, u64)]) -> Option<&'static str> {
+    let build = BUILDS.iter().find(|build| build.source.name == family && build.defines == defines)?;
+    PTX.iter().find(|ptx| ptx.build == build.name).map(|ptx| ptx.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_built_and_every_embedded_build_has_its_ptx() {
+        for family in FAMILIES {
+            assert!(BUILDS.iter().any(|build| build.source == *family), "{} is in no build", family.name);
+        }
+        let embedded: Vec<_> = BUILDS.iter().filter(|build| build.embedded).map(|build| build.name).collect();
+        assert_eq!(embedded, PTX.iter().map(|ptx| ptx.build).collect::<Vec<_>>());
+        for ptx in PTX {
+            assert!(ptx.text.starts_with(".version 8.0\n.target sm_75\n"), "{}", ptx.build);
+        }
+        assert_eq!(ptx("scrypt", &[("OTD_GAP", 2)]), Some(PTX[2].text));
+        assert_eq!((ptx("scrypt", &[("OTD_GAP", 16)]), ptx("sha256d", &[])), (None, Some(PTX[0].text)));
+    }
+}

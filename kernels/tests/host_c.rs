@@ -12,7 +12,9 @@ use serde_json::Value;
 fn sha256d_reports_the_nonces_that_published_scans_found() {
     let scans = Scan::all("sha256d.json", |scan| scan.count <= 70_000);
     // The kernel looks at 32 bits: what it reports beyond the solutions shares their upper half.
-    check_scans("sha256d", &scans, |found, scan| found.iter().all(|nonce| scan.solutions.contains(nonce)));
+    check_scans("sha256d", &[], &scans, |found, scan| {
+        found.iter().all(|nonce| scan.solutions.contains(nonce))
+    });
 }
 
 #[test]
@@ -31,13 +33,47 @@ fn sha256d_finds_every_published_block() {
         writeln!(input, "{} {} 1 {top}", text(block, "header"), nonce ^ 1).unwrap();
         nonces.push(nonce);
     }
-    with_each_compiler("sha256d", &input, |lines| {
+    with_each_compiler("sha256d", &[], &input, |lines| {
         for (lines, nonce) in lines.chunks(3).zip(&nonces) {
             let [alone, among, beside] = lines else { panic!("three answers a block") };
             assert_eq!((alone.as_slice(), among.as_slice()), ([*nonce].as_slice(), [*nonce].as_slice()));
             assert!(beside.is_empty(), "{nonce}: its neighbour was reported");
         }
         assert_eq!(lines.len(), 3 * nonces.len());
+    });
+}
+
+#[test]
+fn scrypt_reports_what_published_scans_found() {
+    let mut scans = Scan::all("scrypt.json", |_| true);
+    for scan in &mut scans {
+        // A sanitizer makes Scrypt slow: a part of the range, with a solution near its middle.
+        scan.start = scan.start.max(scan.solutions[0].saturating_sub(50));
+        scan.count = 100;
+        scan.solutions.retain(|nonce| (scan.start..scan.start + 100).contains(nonce));
+    }
+    // All 64 bits are looked at, and the targets end in ones: not one more may be reported.
+    check_scans("scrypt", &[], &scans, |found, scan| found == scan.solutions);
+    check_scans("scrypt", &["-DOTD_GAP=4"], &scans, |found, scan| found == scan.solutions);
+}
+
+#[test]
+fn scrypt_finds_every_published_block() {
+    let blocks = cases("scrypt.json", "block_header");
+    assert!(blocks.len() >= 10, "only {} blocks", blocks.len());
+    let mut input = String::new();
+    for block in &blocks {
+        let hash = hex::decode(text(block, "pow_hash")).unwrap();
+        let top = u64::from_be_bytes(hash[..8].try_into().unwrap());
+        // At the target's top and just under it.
+        writeln!(input, "{} {} 1 {top}", text(block, "scrypt_input"), block["nonce"]).unwrap();
+        writeln!(input, "{} {} 1 {}", text(block, "scrypt_input"), block["nonce"], top - 1).unwrap();
+    }
+    with_each_compiler("scrypt", &[], &input, |lines| {
+        assert_eq!(lines.len(), 2 * blocks.len());
+        for (lines, block) in lines.chunks(2).zip(&blocks) {
+            assert_eq!(lines, [vec![block["nonce"].as_u64().unwrap()], vec![]], "{}", text(block, "coin"));
+        }
     });
 }
 
@@ -73,12 +109,12 @@ impl Scan {
     }
 }
 
-fn check_scans(family: &str, scans: &[Scan], no_more: impl Fn(&[u64], &Scan) -> bool) {
+fn check_scans(family: &str, defines: &[&str], scans: &[Scan], no_more: impl Fn(&[u64], &Scan) -> bool) {
     let input: String = scans
         .iter()
         .map(|scan| format!("{} {} {} {}\n", scan.header, scan.start, scan.count, scan.target_top))
         .collect();
-    with_each_compiler(family, &input, |lines| {
+    with_each_compiler(family, defines, &input, |lines| {
         assert_eq!(lines.len(), scans.len());
         for (found, scan) in lines.iter().zip(scans) {
             assert!(scan.solutions.iter().all(|nonce| found.contains(nonce)), "{}: {found:?}", scan.header);
@@ -89,10 +125,10 @@ fn check_scans(family: &str, scans: &[Scan], no_more: impl Fn(&[u64], &Scan) -> 
 
 /// Builds `host/<family>.c` with each compiler, feeds it the input and hands on the nonces in each line of the
 /// answer.
-fn with_each_compiler(family: &str, input: &str, check: impl Fn(&[Vec<u64>])) {
+fn with_each_compiler(family: &str, defines: &[&str], input: &str, check: impl Fn(&[Vec<u64>])) {
     let mut ran = 0;
     for compiler in ["gcc", "clang"] {
-        let Some(program) = build(compiler, family) else {
+        let Some(program) = build(compiler, family, defines) else {
             println!("SKIPPED: {family} as host C: there is no {compiler}");
             continue;
         };
@@ -111,12 +147,17 @@ fn nonces_of(line: &str) -> Vec<u64> {
     nonces
 }
 
-fn build(compiler: &str, family: &str) -> Option<PathBuf> {
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("{family}-{compiler}-{:?}", std::thread::current().id()));
+fn build(compiler: &str, family: &str, defines: &[&str]) -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "{family}-{compiler}{}-{:?}",
+        defines.concat(),
+        std::thread::current().id()
+    ));
     let built = Command::new(compiler)
         .args(["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
-        .args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-o"])
+        .args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"])
+        .args(defines)
+        .arg("-o")
         .arg(&program)
         .arg(format!("{}/host/{family}.c", env!("CARGO_MANIFEST_DIR")))
         .arg("-lm")

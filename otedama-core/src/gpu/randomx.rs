@@ -45,7 +45,8 @@ const SAMPLES: u64 = 32;
 /// Device memory left to others: the display, the driver, small buffers.
 const RESERVE: u64 = 512 << 20;
 
-/// The macros that `randomx.cl` is compiled with for a variant; how items are found is [`Kernels`]' business.
+/// The macros of a variant, in the order in which `otedama_kernels::BUILDS` has them; [`Kernels`] adds how many lanes
+/// there are and where items come from.
 pub fn defines(params: &Params) -> Vec<(&'static str, u64)> {
     let [l1, l2, l3] = params.scratchpad;
     vec![
@@ -61,6 +62,17 @@ pub fn defines(params: &Params) -> Vec<(&'static str, u64)> {
         ("RX_JUMP_OFFSET", params.jump_offset.into()),
         ("RX_V2", (params.revision == Revision::V2).into()),
     ]
+}
+
+/// All macros: `part` items are in the dataset's first part.
+fn all_defines(params: &Params, depth: Depth, group: u32, part: u64) -> Vec<(&'static str, u64)> {
+    let mut macros = defines(params);
+    macros.extend([
+        ("RX_GROUP", group.into()),
+        ("RX_PART", part),
+        ("RX_LIGHT", (depth == Depth::Light).into()),
+    ]);
+    macros
 }
 
 /// What is no number among a variant's parameters, as the kernels read it: AesGenerator4R's keys, then what each
@@ -182,12 +194,7 @@ impl Kernels {
         queue: &mut dyn Queue,
     ) -> Result<Kernels, GpuError> {
         let part = params.dataset_items().min(device.info().max_buffer / 64);
-        let mut macros = defines(params);
-        macros.extend([
-            ("RX_GROUP", group.into()),
-            ("RX_PART", part),
-            ("RX_LIGHT", (depth == Depth::Light).into()),
-        ]);
+        let mut macros = all_defines(params, depth, group, part);
         if device.info().is_cpu {
             macros.push(("OTD_ROLLED", 1));
         }
@@ -509,6 +516,19 @@ mod tests {
             return None;
         };
         Some(gpu::open(card.info.id).unwrap())
+    }
+
+    #[test]
+    fn the_builds_for_cuda_have_these_macros() {
+        for (name, params, depth) in [
+            ("randomx-v1", "rx/0", Depth::Full),
+            ("randomx-v2", "rx/2", Depth::Full),
+            ("randomx-v1-light", "rx/0", Depth::Light),
+        ] {
+            let params = Params::named(params).unwrap();
+            let build = otedama_kernels::BUILDS.iter().find(|build| build.name == name).unwrap();
+            assert_eq!(build.defines, all_defines(params, depth, GROUP, params.dataset_items()), "{name}");
+        }
     }
 
     #[test]
