@@ -369,7 +369,7 @@ fn suffix(value: u64) -> &'static str {
 
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
 /// it is the same for all.
-#[expect(dead_code, reason = "the scanner over it is the next step")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the scanner over it is the next step"))]
 pub(crate) trait Search: Send {
     /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there.
     fn load(

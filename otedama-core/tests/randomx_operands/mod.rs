@@ -61,7 +61,7 @@ fn operands(operation: u64, random: &mut Random) -> [u64; 2] {
     // Once in a while the largest exponents and infinity, where results overflow.
     let e_register = |random: &mut Random| match random.next() % 16 {
         0 => number(random, 980, 1023),
-        1 if random.next() % 8 == 0 => 0x7ff << 52,
+        1 if random.next().is_multiple_of(8) => 0x7ff << 52,
         2 => number(random, 1000, 1023),
         _ => number(random, -260, 300),
     };
