@@ -12,7 +12,7 @@ use otedama_core::algo::randomx::{self, Light, Params, dataset};
 use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{Depth as EpochDepth, EpochKey, EpochStore, Progress, StoreConfig};
 use otedama_core::gpu::randomx::{Depth, Hits, Kernels, STATE_WORDS};
-use otedama_core::gpu::{self, Api, Arg, Buffer, Gpu, Queue};
+use otedama_core::gpu::{self, Api, Arg, Buffer, DeviceInfo, Gpu, GpuError, Queue};
 use otedama_core::primitive::blake2b;
 use otedama_core::scan::Setup;
 use otedama_core::topology::{NodeId, Topology};
@@ -80,6 +80,41 @@ fn version_2_agrees_with_the_oracle_in_every_stage() {
     let params = Params::named("rx/2").unwrap().sample();
     stages_agree(&device, params, Depth::Full, 32, 40);
     stages_agree(&device, params, Depth::Light, 4, 5);
+}
+
+#[test]
+fn a_dataset_in_two_parts_is_one() {
+    let Some(device) = device() else { return };
+    let params = Params::named("rx/0").unwrap().sample();
+    let max_buffer = 40 << 10;
+    assert!(params.dataset_bytes() > max_buffer, "the dataset would fit into one buffer");
+    let info = DeviceInfo { max_buffer: max_buffer as u64, ..device.info().clone() };
+    let small: Arc<dyn Gpu> = Arc::new(Small { device, info });
+    stages_agree(&small, params, Depth::Full, 8, 16);
+}
+
+/// A device that says its buffers are small.
+struct Small {
+    device: Arc<dyn Gpu>,
+    info: DeviceInfo,
+}
+
+impl Gpu for Small {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn compile(&self, name: &str, text: &str, defines: &[(&str, u64)]) -> Result<gpu::Program, GpuError> {
+        self.device.compile(name, text, defines)
+    }
+
+    fn buffer(&self, bytes: u64) -> Result<Buffer, GpuError> {
+        self.device.buffer(bytes)
+    }
+
+    fn queue(&self) -> Result<Box<dyn Queue>, GpuError> {
+        self.device.queue()
+    }
 }
 
 /// Hashes of a small variant: registers, rounding modes, memory addresses, scratchpads and hits.
@@ -168,7 +203,6 @@ fn published_hashes_come_out() {
         // With the same key one after the other: the cache is made once.
         cases.sort_by_key(|case| (case.key != b"test key 000", case.key.clone()));
         cases.truncate(if long { usize::MAX } else { 2 });
-        let started = std::time::Instant::now();
         assert!(cases.len() >= 2, "only {} hashes of {}", cases.len(), params.name);
         for Case { key, input, hash } in &cases {
             let epoch_key = EpochKey::bytes(algorithm, key).unwrap();
@@ -179,15 +213,12 @@ fn published_hashes_come_out() {
             let (_, nonce) = input.split_last_chunk::<4>().expect("inputs have four bytes");
             let nonce = u32::from_le_bytes(*nonce).into();
             let top = u64::from_le_bytes(*hash.last_chunk().unwrap());
-            let hits_for = |queue: &mut dyn Queue, top| {
-                let input = kernels.input(queue, input, input.len() - 4..input.len(), top).unwrap();
-                let hits = device.buffer(12).unwrap();
-                queue.zero(&hits, 0, 12).unwrap();
-                let to = Hits { buffer: &hits, room: 1 };
-                kernels.enqueue(queue, (&items, &memory, &input), nonce, 1, to).unwrap();
-                read(queue, &hits)
-            };
-            let found = hits_for(queue, top);
+            let there = kernels.input(queue, input, input.len() - 4..input.len(), top).unwrap();
+            let hits = device.buffer(12).unwrap();
+            queue.zero(&hits, 0, 12).unwrap();
+            let to = Hits { buffer: &hits, room: 1 };
+            kernels.enqueue(queue, (&items, &memory, &there), nonce, 1, to).unwrap();
+            let found = read(queue, &hits);
             assert_eq!(found[..4], [1, 0, 0, 0], "{}: {}", params.name, hex::encode(input));
             assert_eq!(found[4..], nonce.to_le_bytes(), "{}: {}", params.name, hex::encode(input));
             // The hash itself, from what was left in memory.
@@ -195,7 +226,7 @@ fn published_hashes_come_out() {
             let file: Vec<u8> = states[..32].iter().flat_map(|word| word.to_le_bytes()).collect();
             assert_eq!(blake2b::digest::<32>(&file), *hash, "{}: {}", params.name, hex::encode(input));
         }
-        println!("{}: {} published hashes, each twice: {:?}", params.name, cases.len(), started.elapsed());
+        println!("{}: {} published hashes", params.name, cases.len());
     }
 }
 
