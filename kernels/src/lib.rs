@@ -8,6 +8,9 @@
 //!   (layout: `otd_hit` in `common/vocab.h`).
 //! - A kernel never decides: it reports nonces whose hash meets the top 64 bits of a target, and the host
 //!   proves them.
+//! - What can be tried without a GPU is: as host C where there are no barriers (`tests/host_c.rs`), through PoCL
+//!   (otedama-core's tests), and for CUDA by `cuda/`: `kernels.py` compiles and counts, `emulate.py` runs the
+//!   PTX's lanes on the CPU.
 //! - `-DOTD_ROLLED=1` keeps loops rolled, for compilers that take long over unrolled ones (PoCL).
 #![forbid(unsafe_code)]
 

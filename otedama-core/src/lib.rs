@@ -60,7 +60,7 @@
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock; only [`tune`] and [`epoch`] write files, and only where
+//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches; only [`tune`] and [`epoch`] write files, and only where
 //! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
 //! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,
 //! versions per scan, bytes of epochs.

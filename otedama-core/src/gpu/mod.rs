@@ -18,23 +18,29 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::algo::randomx::config::{RX_0, RX_2};
+use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::job::Job;
 
 pub use error::GpuError;
 
+mod cuda;
 mod error;
 mod opencl;
 pub mod randomx;
+mod sha256d;
 
 /// Every device of every API that answers, and why the others do not.
 ///
 /// Cost: some milliseconds, the first time up to a second (drivers start).
 pub fn devices() -> Inventory {
     let mut inventory = Inventory::default();
-    match opencl::list() {
-        Ok(infos) => inventory.cards.extend(infos.into_iter().map(Card::alone)),
-        Err(reason) => inventory.absent.push((Api::OpenCl, reason)),
+    for (api, listed) in [(Api::Cuda, cuda::list()), (Api::OpenCl, opencl::list())] {
+        match listed {
+            Ok(infos) => inventory.cards.extend(infos.into_iter().map(Card::alone)),
+            Err(reason) => inventory.absent.push((api, reason)),
+        }
     }
     mark_twins(&mut inventory.cards);
     inventory
@@ -46,7 +52,7 @@ pub fn devices() -> Inventory {
 /// [`GpuError::NoDevice`] naming those there are, or the driver's failure.
 pub fn open(id: DeviceId) -> Result<Arc<dyn Gpu>, GpuError> {
     let opened = match id {
-        DeviceId::Cuda(_) => None,
+        DeviceId::Cuda(ordinal) => cuda::open(ordinal)?,
         DeviceId::OpenCl(platform, device) => opencl::open(platform, device)?,
     };
     opened.ok_or_else(|| GpuError::NoDevice { id, there: devices().to_string() })
@@ -367,9 +373,27 @@ fn suffix(value: u64) -> &'static str {
     }
 }
 
+/// The search for an algorithm on a device: **the one table** from algorithm to a family of kernels.
+pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
+    match algorithm {
+        Algorithm::Sha256d => sha256d::search(gpu),
+        Algorithm::RandomXV1 => randomx::search(gpu, &RX_0),
+        Algorithm::RandomXV2 => randomx::search(gpu, &RX_2),
+        _ => Err(GpuError::Unsuited {
+            device: gpu.info().id,
+            reason: format!("there is no GPU kernel for {algorithm}"),
+        }),
+    }
+}
+
+/// The highest 64 bits of a job's target: all that kernels look at.
+pub(crate) fn target_top(job: &Job) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = job.target().to_le_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
 /// it is the same for all.
-#[cfg_attr(not(test), expect(dead_code, reason = "the scanner over it is the next step"))]
 pub(crate) trait Search: Send {
     /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there.
     fn load(
@@ -384,6 +408,12 @@ pub(crate) trait Search: Send {
 
     /// The most nonces one launch may cover, a multiple of the granule (memory for scratchpads).
     fn max_batch(&self) -> u32;
+
+    /// Whether a job may be loaded while launches of another run: they got all they need by value. The scanner
+    /// then goes through versions without waiting between them.
+    fn loads_between_launches(&self) -> bool {
+        false
+    }
 
     /// Enqueues the search of nonces `first` to `first + count - 1`; `count` is a multiple of the granule. Hits
     /// go to `hits` (layout: `otd_hit`), which the caller has zeroed and which has room for `room`. `slot` is 0

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Buffer, Gpu, GpuError, Kernel, Queue, Search};
+use super::{Arg, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::algo::randomx::config::{Params, Revision};
 use crate::algo::randomx::dataset::{Dataset as _, Light};
 use crate::algo::randomx::superscalar::{Kind, Program};
@@ -379,9 +379,17 @@ impl Kernels {
     }
 }
 
-/// The search for nonces, as the scanner over all families wants it. A full batch takes seconds, in launches of
-/// milliseconds: who wants to stop sooner searches fewer at a time.
-pub struct RandomX {
+/// The search for nonces of a variant on a device.
+///
+/// # Errors
+/// As [`Kernels::new`] and [`Kernels::memory`].
+pub(super) fn search(device: &Arc<dyn Gpu>, params: &'static Params) -> Result<Box<dyn Search>, GpuError> {
+    let mut queue = device.queue()?;
+    Ok(Box::new(RandomX::new(device, params, queue.as_mut())?))
+}
+
+/// As the scanner over all families wants it. A batch takes seconds, in launches of milliseconds.
+struct RandomX {
     kernels: Kernels,
     memory: [Memory; 2],
     /// The items of the last key.
@@ -392,10 +400,7 @@ pub struct RandomX {
 impl RandomX {
     /// Kernels and memory for a variant on a device: with a dataset if that and some hashes fit, unless the device
     /// is a CPU, which would take minutes to make one.
-    ///
-    /// # Errors
-    /// As [`Kernels::new`] and [`Kernels::memory`].
-    pub fn new(
+    fn new(
         device: &Arc<dyn Gpu>,
         params: &'static Params,
         queue: &mut dyn Queue,
@@ -462,15 +467,14 @@ impl Search for RandomX {
             let items = self.kernels.items(queue, key, epoch.light().view(NodeId(0)))?;
             self.items = Some((*epoch.key(), items));
         }
-        let target = job.target().to_le_bytes();
-        let top = u64::from_le_bytes(std::array::from_fn(|i| target[24 + i]));
         let nonce = slot.offset..slot.offset + slot.width;
-        self.input = Some(self.kernels.input(queue, bytes, nonce, top)?);
+        self.input = Some(self.kernels.input(queue, bytes, nonce, target_top(job))?);
         queue.finish()
     }
 
+    /// All there is memory for: a hash takes as long alone as among thousands.
     fn granule(&self) -> u32 {
-        self.kernels.group
+        self.memory[0].hashes
     }
 
     fn max_batch(&self) -> u32 {
