@@ -46,6 +46,7 @@ typedef int i32;
 typedef long i64;
 typedef double f64;
 typedef uint4 u32x4;
+typedef ulong2 u64x2;
 
 #define OTD_U32X4(a, b, c, d) ((uint4)(a, b, c, d))
 #define OTD_ROTL32(x, n) rotate((u32)(x), (u32)(n))
@@ -87,6 +88,7 @@ typedef int i32;
 typedef long long i64;
 typedef double f64;
 typedef uint4 u32x4;
+typedef ulonglong2 u64x2;
 
 #define OTD_U32X4(a, b, c, d) make_uint4(a, b, c, d)
 #define OTD_ROTL32(x, n) __funnelshift_l((u32)(x), (u32)(x), (u32)(n))
@@ -128,6 +130,7 @@ typedef int32_t i32;
 typedef int64_t i64;
 typedef double f64;
 typedef struct { u32 x, y, z, w; } u32x4;
+typedef struct { u64 x, y; } u64x2;
 
 /* Whoever calls a kernel sets them. */
 static __attribute__((unused)) u32 otd_lane, otd_lanes = 1, otd_group;

@@ -105,8 +105,21 @@ const SALSA20: (&str, &str) = ("salsa20.h", include_str!("../common/salsa20.h"))
 pub const SCRYPT: Source =
     Source { name: "scrypt", parts: &[VOCAB, SHA256, SALSA20, ("scrypt.cl", include_str!("../scrypt.cl"))] };
 
+/// RandomX, all variants: the entry points and the macros they need are listed at the top of its text.
+pub const RANDOMX: Source = Source {
+    name: "randomx",
+    parts: &[
+        VOCAB,
+        ("aes.h", include_str!("../common/aes.h")),
+        ("blake2b.h", include_str!("../common/blake2b.h")),
+        ("rounding.h", include_str!("../common/rounding.h")),
+        ("randomx.cl", include_str!("../randomx.cl")),
+        ("randomx_machine.cl", include_str!("../randomx_machine.cl")),
+    ],
+};
+
 /// Every family; KawPow with the sample in it.
-pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT, ETHASH, KAWPOW];
+pub const FAMILIES: &[Source] = &[SHA256D, SCRYPT, ETHASH, KAWPOW, RANDOMX];
 
 /// A family with the macros that somebody compiles it with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +147,34 @@ pub const BUILDS: &[Build] = &[
     Build { name: "kawpow", source: KAWPOW, defines: IN_ONE, embedded: false },
     Build { name: "kawpow-copies8", source: KAWPOW, defines: COPIES, embedded: false },
     Build { name: "kawpow-template", source: KAWPOW_TEMPLATE, defines: IN_ONE, embedded: true },
+    Build { name: "randomx-v1", source: RANDOMX, defines: &monero(256, 0, 0), embedded: true },
+    Build { name: "randomx-v2", source: RANDOMX, defines: &monero(384, 1, 0), embedded: true },
+    Build { name: "randomx-v1-light", source: RANDOMX, defines: &monero(256, 0, 1), embedded: false },
 ];
 
 /// A dataset in one buffer: CUDA has no limit for one.
 const IN_ONE: &[(&str, u64)] = &[("OTD_DAG_PARTS", 1)];
 const COPIES: &[(&str, u64)] = &[("OTD_CACHE_COPIES", 8), ("OTD_BLOCK", 1024)];
+
+/// The macros of RandomX as Monero has it: what tells its versions apart, and whether items come from the cache.
+const fn monero(program_size: u64, v2: u64, light: u64) -> [(&'static str, u64); 14] {
+    [
+        ("RX_SIZE", program_size),
+        ("RX_L1", 16 << 10),
+        ("RX_L2", 256 << 10),
+        ("RX_L3", 2 << 20),
+        ("RX_DATASET_MASK", (1 << 31) - 64),
+        ("RX_DATASET_STARTS", 524_288),
+        ("RX_CACHE_LINES", 1 << 22),
+        ("RX_CACHE_ACCESSES", 8),
+        ("RX_JUMP_BITS", 8),
+        ("RX_JUMP_OFFSET", 8),
+        ("RX_V2", v2),
+        ("RX_GROUP", 32),
+        ("RX_PART", 34_078_719),
+        ("RX_LIGHT", light),
+    ]
+}
 
 /// PTX of a [`Build`] for compute capability 7.5 and later, PTX ISA 8.0: drivers from 525 on compile it for their card,
 /// and nothing else need be installed.
@@ -158,6 +194,8 @@ pub const PTX: &[Ptx] = &[
     Ptx { build: "scrypt-gap4", text: include_str!("../ptx/scrypt-gap4.ptx") },
     Ptx { build: "ethash", text: include_str!("../ptx/ethash.ptx") },
     Ptx { build: "kawpow-template", text: include_str!("../ptx/kawpow-template.ptx") },
+    Ptx { build: "randomx-v1", text: include_str!("../ptx/randomx-v1.ptx") },
+    Ptx { build: "randomx-v2", text: include_str!("../ptx/randomx-v2.ptx") },
 ];
 
 /// The embedded PTX of a family with these macros, if there is such a build. A macro that stands at 0 must be named too.

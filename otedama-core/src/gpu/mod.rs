@@ -18,6 +18,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::algo::randomx::config::{RX_0, RX_2};
 use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::job::Job;
@@ -27,6 +28,7 @@ pub use error::GpuError;
 mod cuda;
 mod error;
 mod opencl;
+pub mod randomx;
 mod scrypt;
 mod sealed;
 mod sha256d;
@@ -387,10 +389,8 @@ pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn
         Algorithm::Sha256d => sha256d::search(gpu),
         Algorithm::Scrypt => scrypt::search(gpu),
         Algorithm::Ethash | Algorithm::Etchash | Algorithm::KawPow => sealed::search(algorithm, gpu),
-        _ => Err(GpuError::Unsuited {
-            device: gpu.info().id,
-            reason: format!("there is no GPU kernel for {algorithm}"),
-        }),
+        Algorithm::RandomXV1 => randomx::search(gpu, &RX_0),
+        Algorithm::RandomXV2 => randomx::search(gpu, &RX_2),
     }
 }
 
