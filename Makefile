@@ -25,7 +25,7 @@ fill      := sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@VE
                  -e 's,@ABI@,$(abi),' -e 's,@TO_PREFIX@,$(to_prefix),' \
                  -e 's,@MAJOR_MINOR@,$(basename $(version)),'
 
-.PHONY: help build libs bench install install-cli install-libs test test-long test-gpu lint fuzz sanitize criterion clean
+.PHONY: help build libs bench bench-gpu install install-cli install-libs test test-long test-gpu lint fuzz sanitize criterion clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ libs: ## build the C library, target/release/libotedama.so and .a
 
 bench: build ## build, then measure every kernel of every algorithm on this machine
 	$(cli) bench --kernel all
+
+bench-gpu: build ## build, then measure every algorithm on every GPU, with the computed limits beside
+	.ci/bench-gpu
 
 install: install-cli install-libs ## install what `make build libs` built into PREFIX (below DESTDIR, if set)
 

@@ -113,13 +113,26 @@ pub(crate) enum Command {
     Selftest(SelftestArgs),
 }
 
+/// Which devices work, and how.
+#[cfg(feature = "gpu")]
+#[derive(Args, Debug)]
+pub(crate) struct DeviceArgs {
+    /// Where to run: cpu, cuda:0, opencl:0.1, cuda:all, opencl:all, all, or several
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu")]
+    pub(crate) device: Vec<String>,
+    /// Nonces for each launch on a GPU, as a power of two, 1 to 25 [default: launches of some 12 ms]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=25))]
+    pub(crate) intensity: Option<u8>,
+}
+
 /// Measure hash rates; results are verified while timing
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   otedama-cli bench                                    every algorithm, fastest kernel, all cores
   otedama-cli bench sha256d --threads 1 --kernel all   every kernel this CPU can run
   otedama-cli bench randomx --mode light               verifying without the dataset of 2 GiB
-  otedama-cli bench scrypt --seconds 10 --json         for a program")]
+  otedama-cli bench scrypt --seconds 10 --json         for a program
+  otedama-cli bench sha256d --device all               the CPU and every GPU")]
 pub(crate) struct BenchArgs {
     /// What to measure [default: every algorithm this version has kernels for]
     #[arg(value_name = "ALGORITHM")]
@@ -136,9 +149,9 @@ pub(crate) struct BenchArgs {
     /// One kernel by name, or all that this CPU can run [default: the fastest]
     #[arg(long, short, value_name = "NAME|all")]
     pub(crate) kernel: Option<String>,
-    /// Where to run
-    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"])]
-    pub(crate) device: String,
+    #[cfg(feature = "gpu")]
+    #[command(flatten)]
+    pub(crate) devices: DeviceArgs,
     /// What of an epoch to hash with, where the algorithm has epochs: all of it, or the cache alone
     #[arg(long, value_enum, default_value_t = Mode::Full, value_name = "MODE")]
     pub(crate) mode: Mode,
@@ -381,10 +394,9 @@ pub(crate) struct ScanArgs {
     /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
     pub(crate) cpus: Vec<u32>,
-    /// Where to search: cpu, cuda:0, opencl:0.1, cuda:all, opencl:all, or several
     #[cfg(feature = "gpu")]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu")]
-    pub(crate) device: Vec<String>,
+    #[command(flatten)]
+    pub(crate) devices: DeviceArgs,
     /// One kernel by name [default: the fastest]
     #[arg(long, short, value_name = "NAME")]
     pub(crate) kernel: Option<String>,
@@ -468,7 +480,7 @@ pub(crate) struct DagArgs {
     pub(crate) json: bool,
 }
 
-/// List what this machine offers: CPUs, nodes, caches, instruction sets, memory pages
+/// List what this machine offers: CPUs, nodes, caches, instruction sets, memory pages, GPUs
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   otedama-cli devices --json")]
@@ -486,6 +498,10 @@ pub(crate) struct SelftestArgs {
     /// What to test [default: everything]
     #[arg(value_name = "ALGORITHM")]
     pub(crate) algorithms: Vec<Algorithm>,
+    /// Where: cpu, cuda:0, opencl:0.1, cuda:all, opencl:all, all, or several
+    #[cfg(feature = "gpu")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu")]
+    pub(crate) device: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

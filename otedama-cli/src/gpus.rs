@@ -1,10 +1,14 @@
 //! Which devices work: what `--device` says, and what there is.
 
+use std::sync::Arc;
+
 use otedama_core::engine::{MakeWorker, WorkerConfig};
-use otedama_core::gpu::{self, Api, Card, DeviceId, Inventory};
-use otedama_core::scan::{GpuOptions, Setup, gpu_scanner};
+use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory};
+use otedama_core::measure::Worker;
+use otedama_core::scan::{GpuOptions, KernelError, Scanner, Setup, gpu_scanner};
 use otedama_core::{Algorithm, Verifier};
 
+use crate::args::DeviceArgs;
 use crate::failure::{Failure, usage};
 use crate::show;
 
@@ -14,7 +18,22 @@ pub(crate) struct Chosen {
     /// Whether the CPU is among them.
     pub(crate) cpu: bool,
     /// The others, each once.
-    pub(crate) gpus: Vec<DeviceId>,
+    pub(crate) gpus: Vec<DeviceInfo>,
+}
+
+/// The devices asked for, beside the options that fit only some: a kernel is a CPU's, an intensity a GPU's.
+pub(crate) fn choose_for(args: &DeviceArgs, kernel: Option<&str>) -> Result<Chosen, Failure> {
+    let chosen = choose(&args.device)?;
+    match (chosen.gpus.first(), kernel, args.intensity) {
+        (Some(gpu), Some(kernel), _) => Err(usage(format!(
+            "--kernel {kernel} is for the CPU, {} has one kernel for each algorithm: leave one of the two out",
+            gpu.id
+        ))),
+        (None, _, Some(intensity)) => Err(usage(format!(
+            "--intensity {intensity} is for GPUs: name one with --device, such as cuda:0 or opencl:all"
+        ))),
+        _ => Ok(chosen),
+    }
 }
 
 /// Reads a list such as `cuda:0,opencl:all,cpu`; says which of two names for one card is left out.
@@ -32,64 +51,102 @@ pub(crate) fn choose(list: &[String]) -> Result<Chosen, Failure> {
 fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>), Failure> {
     let mut chosen = Chosen { cpu: false, gpus: Vec::new() };
     let mut notes = Vec::new();
-    let card = |id| inventory.cards.iter().find(|card| card.info.id == id);
+    // Of a card seen twice the first; a CPU behind OpenCL only by its name.
+    let usable = |api: Option<Api>| -> Vec<DeviceId> {
+        let cards = inventory.cards.iter().filter(|card| card.twin.is_none() && !card.info.is_cpu);
+        cards.map(|card| card.info.id).filter(|id| api.is_none_or(|api| id.api() == api)).collect()
+    };
     for name in list {
-        let all = |api| {
-            let usable = |card: &&Card| card.info.id.api() == api && card.twin.is_none() && !card.info.is_cpu;
-            let all: Vec<_> = inventory.cards.iter().filter(usable).map(|card| card.info.id).collect();
-            if all.is_empty() {
-                Err(usage(format!("no device for {name} here: {inventory}")))
-            } else {
-                Ok(all)
-            }
+        let all = |api| match usable(Some(api)) {
+            none if none.is_empty() => Err(usage(format!("no device for {name} here: {inventory}"))),
+            ids => Ok(ids),
         };
         let wanted = match name.as_str() {
             "cpu" => {
                 chosen.cpu = true;
                 continue;
             }
+            "all" => {
+                chosen.cpu = true;
+                let ids = usable(None);
+                if ids.is_empty() {
+                    notes.push(format!("no GPU here, the CPU alone: {inventory}"));
+                }
+                ids
+            }
             "cuda:all" => all(Api::Cuda)?,
             "opencl:all" => all(Api::OpenCl)?,
-            one => vec![one.parse().map_err(usage)?],
+            one => vec![
+                one.parse().map_err(|error| usage(format!("{error}; or cpu, cuda:all, opencl:all, all")))?,
+            ],
         };
         for id in wanted {
-            let Some(wanted) = card(id) else {
+            let Some(wanted) = inventory.cards.iter().find(|card| card.info.id == id) else {
                 return Err(usage(format!("no device {id} here: {inventory}")));
             };
-            let same =
-                |&&used: &&DeviceId| used == id || card(used).is_some_and(|used| is_same(used, wanted));
-            match chosen.gpus.iter().find(same) {
-                Some(used) => notes.push(format!("{id} is the same card as {used}: used once")),
-                None => chosen.gpus.push(id),
+            match chosen.gpus.iter().find(|used| is_same(used, &wanted.info)) {
+                Some(used) => notes.push(format!("{id} is the same card as {}: used once", used.id)),
+                None => chosen.gpus.push(wanted.info.clone()),
             }
         }
     }
     Ok((chosen, notes))
 }
 
-fn is_same(a: &Card, b: &Card) -> bool {
-    a.info.pci.is_some() && a.info.pci == b.info.pci
+fn is_same(a: &DeviceInfo, b: &DeviceInfo) -> bool {
+    a.id == b.id || (a.pci.is_some() && a.pci == b.pci)
+}
+
+/// How the devices are to be used.
+pub(crate) fn options(args: &DeviceArgs) -> GpuOptions {
+    GpuOptions { intensity: args.intensity }
 }
 
 /// A worker on a device, which is opened again whenever the worker is made again.
-pub(crate) fn worker(algorithm: Algorithm, id: DeviceId, setup: &Setup, verifier: &Verifier) -> WorkerConfig {
+pub(crate) fn worker(
+    algorithm: Algorithm,
+    id: DeviceId,
+    options: GpuOptions,
+    setup: &Setup,
+    verifier: &Verifier,
+) -> WorkerConfig {
     let (setup, verifier) = (setup.clone(), verifier.clone());
-    let make: Box<MakeWorker> = Box::new(move || {
-        let gpu = gpu::open(id)?;
-        Ok((gpu_scanner(algorithm, &gpu, GpuOptions::default(), &setup)?, verifier.worker()?))
-    });
+    let make: Box<MakeWorker> =
+        Box::new(move || Ok((scanner(algorithm, id, options, &setup)?, verifier.worker()?)));
     WorkerConfig { cpu: None, make }
+}
+
+/// The same to be measured.
+pub(crate) fn measured(algorithm: Algorithm, id: DeviceId, options: GpuOptions, setup: &Setup) -> Worker {
+    let own = setup.clone();
+    let scanner = move || scanner(algorithm, id, options, &own);
+    Worker { cpu: None, setup: setup.clone(), scanner: Arc::new(scanner) }
+}
+
+/// A scanner on a device.
+pub(crate) fn scanner(
+    algorithm: Algorithm,
+    id: DeviceId,
+    options: GpuOptions,
+    setup: &Setup,
+) -> Result<Box<dyn Scanner>, KernelError> {
+    gpu_scanner(algorithm, &gpu::open(id)?, options, setup)
+}
+
+/// What a device is, for a person.
+pub(crate) fn line(info: &DeviceInfo) -> String {
+    let pci = info.pci.map_or_else(|| "no PCI address".to_owned(), |pci| pci.to_string());
+    let cpu = if info.is_cpu { ", a CPU: for tests" } else { "" };
+    let (id, name, memory, driver) = (info.id, &info.name, show::bytes(info.memory), &info.driver);
+    format!("{id}: {name}, {pci}, {memory}, driver {driver}{cpu}")
 }
 
 /// Lines for a person: each device, and each API without one.
 pub(crate) fn describe(inventory: &Inventory) -> String {
     let mut text = String::new();
     for Card { info, twin } in &inventory.cards {
-        let pci = info.pci.map_or_else(|| "no PCI address".to_owned(), |pci| pci.to_string());
         let twin = twin.map_or_else(String::new, |twin| format!(", the same card as {twin}"));
-        let cpu = if info.is_cpu { ", a CPU: for tests" } else { "" };
-        let (id, name, memory, driver) = (info.id, &info.name, show::bytes(info.memory), &info.driver);
-        text += &format!("Device {id}: {name}, {pci}, {memory}, driver {driver}{cpu}{twin}\n");
+        text += &format!("Device {}{twin}\n", line(info));
     }
     for (api, reason) in &inventory.absent {
         text += &format!("No device for {api}: {reason}\n");
@@ -128,8 +185,10 @@ mod tests {
         Inventory { cards, absent: Vec::new() }
     }
 
-    fn picked(list: &str) -> Result<(Chosen, Vec<String>), Failure> {
-        pick(&list.split(',').map(str::to_owned).collect::<Vec<_>>(), &inventory())
+    /// Whether the CPU is picked, which devices, and how many notes that makes.
+    fn picked(list: &str) -> Result<(bool, Vec<DeviceId>, usize), Failure> {
+        let (chosen, notes) = pick(&list.split(',').map(str::to_owned).collect::<Vec<_>>(), &inventory())?;
+        Ok((chosen.cpu, chosen.gpus.iter().map(|gpu| gpu.id).collect(), notes.len()))
     }
 
     #[test]
@@ -139,14 +198,17 @@ mod tests {
             ("cpu", true, vec![], 0),
             ("cuda:0,cpu", true, vec![first], 0),
             ("cuda:all,opencl:all", false, vec![first, second], 0),
+            ("all", true, vec![first, second], 0),
             ("cuda:0,opencl:0.0", false, vec![first], 1),
             ("opencl:0.0,cuda:0", false, vec![twin], 1),
             ("opencl:0.1,opencl:0.1", false, vec![second], 1),
             ("opencl:1.0", false, vec![DeviceId::OpenCl(1, 0)], 0),
         ] {
-            let (chosen, said) = picked(list).unwrap_or_else(|_| panic!("{list}"));
-            assert_eq!((chosen, said.len()), (Chosen { cpu, gpus }, notes), "{list}: {said:?}");
+            let found = picked(list).unwrap_or_else(|_| panic!("{list}"));
+            assert_eq!(found, (cpu, gpus, notes), "{list}");
         }
+        let (alone, notes) = pick(&["all".to_owned()], &Inventory::default()).unwrap();
+        assert_eq!((alone.cpu, alone.gpus.len(), notes.len()), (true, 0, 1));
     }
 
     #[test]

@@ -133,7 +133,35 @@ fn threads_and_cpus_must_exist() {
     }
     refused(&["bench", "--seconds", "0"], &["'0'", "expected a number of seconds"]);
     refused(&["bench", "--seconds", "NaN"], &["'NaN'", "expected a number of seconds"]);
-    refused(&["bench", "--device", "gpu9"], &["'gpu9'", "cpu"]);
+}
+
+#[test]
+fn devices_must_be_there_and_options_must_fit_them() {
+    let header = header();
+    let scan = ["scan", "sha256d", &header, "--difficulty", "1"];
+    for command in [&["bench", "sha256d"][..], &scan, &["selftest", "sha256d"]] {
+        let refused = |list: &str, words: &[&str]| {
+            refused(&[command, &["--device", list]].concat(), words);
+        };
+        for bad in ["gpu", "cuda", "cuda:-1", "opencl:0", "cpu,gpu"] {
+            let name = bad.rsplit(',').next().unwrap();
+            refused(bad, &[&format!("'{name}'"), "expected", "cuda:0", "opencl:all"]);
+        }
+        for absent in ["cuda:99", "opencl:99.0", "cpu,opencl:0.99"] {
+            let name = absent.rsplit(',').next().unwrap();
+            refused(absent, &[&format!("no device {name} here: there ")]);
+        }
+    }
+    for command in [&["bench", "sha256d"][..], &scan] {
+        let refused = |args: &[&str], words: &[&str]| refused(&[command, args].concat(), words);
+        refused(&["--intensity", "26"], &["'26'", "--intensity", "1..=25"]);
+        refused(&["--intensity", "0"], &["'0'", "1..=25"]);
+        refused(&["--intensity", "20"], &["--intensity 20 is for GPUs", "--device"]);
+        if let Some(device) = any_gpu() {
+            let both = ["--device", &device, "--kernel", "portable"];
+            refused(&both, &["--kernel portable is for the CPU", &device, "leave one of the two out"]);
+        }
+    }
 }
 
 // Only x86 has kernels that a CPU can lack.

@@ -197,6 +197,46 @@ fn bench_gives_the_machine_and_every_promised_figure() {
     }
 }
 
+#[test]
+fn a_device_is_listed_measured_and_tested_like_the_cpu() {
+    // Without any driver the CPU is what there is, and that is said once.
+    let answer = run(&["bench", "sha256d", "--seconds", "0.05", "--device", "all", "--json"]);
+    let results = answer.json_lines()[0]["results"].as_array().unwrap().clone();
+    assert_eq!((answer.code, text(&results[0], "device")), (0, "cpu"), "{}", answer.stderr);
+    assert_eq!(answer.stderr.lines().count(), usize::from(results.len() == 1), "{}", answer.stderr);
+
+    let Some(id) = any_gpu() else { return };
+    let devices = &run(&["devices", "--json"]).json_lines()[0];
+    let device = &devices["devices"][1];
+    assert!(!text(device, "name").is_empty() && number(device, "memory_bytes") > 0, "{device}");
+    assert!(run(&["devices"]).ok().contains(&format!("Device {id}: {}", text(device, "name"))));
+
+    let bench = ["bench", "sha256d", "--seconds", "0.3", "--device", &id];
+    for intensity in [&[][..], &["--intensity", "12"]] {
+        let answer = run(&[&bench[..], intensity, &["--json"]].concat()).json_lines();
+        let [result] = answer[0]["results"].as_array().unwrap().as_slice() else { panic!("{answer:?}") };
+        assert_eq!((text(result, "device"), text(result, "kernel")), (id.as_str(), "sha256d-gpu"));
+        assert_eq!((&result["device_name"], number(result, "threads")), (&device["name"], 1));
+        assert_eq!((&result["verified"], &result["joules_per_hash"]), (&Value::Bool(true), &Value::Null));
+        assert!(number(result, "hashes") > 0);
+    }
+    let table = run(&bench).ok();
+    assert!(table.contains(&format!("Device {id}: ")) && table.contains("sha256d-gpu"), "{table}");
+
+    let list = format!("cpu,{id}");
+    let tests = &run(&["selftest", "sha256d", "scrypt", "--device", &list, "--json"]).json_lines()[0];
+    assert_eq!(number(tests, "failed"), 0, "{tests}");
+    let on_device = tests["results"].as_array().unwrap().iter().filter(|row| text(row, "device") == id);
+    let on_device: Vec<_> = on_device.map(|row| (text(row, "kernel"), text(row, "result"))).collect();
+    assert_eq!(on_device, [("sha256d-gpu", "passed"), ("scrypt-gpu", "passed")]);
+    // A CPU behind OpenCL is spared whole datasets, and that is counted.
+    if device["is_cpu"] == true {
+        let spared = &run(&["selftest", "ethash", "--device", &id, "--json"]).json_lines()[0];
+        assert_eq!((number(spared, "passed"), number(spared, "skipped")), (0, 1), "{spared}");
+        assert!(text(&spared["results"][0], "reason").contains("whole dataset"), "{spared}");
+    }
+}
+
 // Only x86 has kernels that a CPU can lack.
 #[cfg(target_arch = "x86_64")]
 #[test]
@@ -213,7 +253,7 @@ fn bench_says_which_kernels_it_leaves_out() {
 #[test]
 fn devices_and_selftest_tell_people_and_programs_the_same() {
     let devices = run(&["devices", "--json"]).json_lines();
-    assert_eq!(fields(&devices[0]), ["devices", "machine"]);
+    assert_eq!(fields(&devices[0]), ["absent", "devices", "machine"]);
     let page = run(&["devices"]).ok();
     for kernel in usable_kernels("sha256d").iter().chain(&usable_kernels("scrypt")) {
         assert!(page.contains(kernel), "no {kernel} in\n{page}");

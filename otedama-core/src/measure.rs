@@ -9,33 +9,49 @@ use crate::engine::{Assignment, Engine, EngineConfig, EngineError, Event, WorkSo
 use crate::epoch::{Depth, Epoch, EpochSeed};
 use crate::hash256::Hash256;
 use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange};
-use crate::mem::PageKind;
 use crate::power::EnergyMeter;
-use crate::scan::{self, Candidates, Kernel, KernelError, ScanError, Setup, StopFlag};
+use crate::scan::{self, Candidates, Kernel, KernelError, ScanError, Scanner, ScannerInfo, Setup, StopFlag};
 use crate::target::{HashRate, Target, U256};
 use crate::topology::CpuId;
 use crate::verify::Verifier;
 
+/// How long the last scan before the clock takes, on a device.
+const WARM_UP: Duration = Duration::from_millis(200);
+
 /// What to measure.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Plan {
-    /// The kernel.
-    pub kernel: &'static Kernel,
-    /// One entry for each thread, at least one: the CPU to pin it to, or `None`, and what it may use.
-    pub workers: Vec<(Option<CpuId>, Setup)>,
+    /// What is hashed.
+    pub algorithm: Algorithm,
+    /// Who hashes, at least one: all on the CPU, or a single one on a device.
+    pub workers: Vec<Worker>,
     /// How long to hash.
     pub time: Duration,
     /// Whether the job lets the version roll (BIP 320), where its header has one.
     pub roll_version: bool,
-    /// The epoch to hash with, where the algorithm needs one.
+    /// The epoch to hash with, where the algorithm needs one. A device wants the light part alone.
     pub epoch: Option<Arc<Epoch>>,
 }
+
+/// A thread that hashes, or that keeps a device busy.
+#[derive(Clone)]
+pub struct Worker {
+    /// The CPU to pin it to, or `None`.
+    pub cpu: Option<CpuId>,
+    /// What its proofs may use.
+    pub setup: Setup,
+    /// Makes its scanner.
+    pub scanner: Arc<MakeScanner>,
+}
+
+/// Makes a scanner, as often as one is wanted.
+pub type MakeScanner = dyn Fn() -> Result<Box<dyn Scanner>, KernelError> + Send + Sync;
 
 /// What was measured.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// The kernel.
-    pub kernel: &'static Kernel,
+    /// The first worker's scanner: kernel, device, memory.
+    pub scanner: ScannerInfo,
     /// How many threads hashed.
     pub threads: usize,
     /// From the first work to the last count.
@@ -44,11 +60,9 @@ pub struct Measurement {
     pub hashes: u64,
     /// The rates of ten equal stretches of that time, for the spread.
     pub samples: Vec<HashRate>,
-    /// Energy the processor packages took, in joules, where the platform tells.
+    /// Energy the processor packages took, in joules, where the platform tells; `None` for a device.
     pub joules: Option<f64>,
-    /// The memory each thread's scanner obtained, if it needs any: bytes and kind of pages.
-    pub memory: Option<(usize, PageKind)>,
-    /// How deep an epoch it hashed with, if any.
+    /// How deep an epoch it hashed with, if any; `None` for a device, which makes what it needs of the light part.
     pub depth: Option<Depth>,
     /// Whether the job let the version roll.
     pub rolled: bool,
@@ -56,10 +70,11 @@ pub struct Measurement {
     pub fault: Option<String>,
 }
 
-impl Plan {
-    /// The first worker's setup.
-    fn setup(&self) -> Result<&Setup, MeasureError> {
-        self.workers.first().map(|(_, setup)| setup).ok_or(MeasureError::Engine(EngineError::NoWorkers))
+impl Worker {
+    /// A thread that hashes with a kernel.
+    pub fn on_cpu(kernel: &'static Kernel, cpu: Option<CpuId>, setup: Setup) -> Worker {
+        let own = setup.clone();
+        Worker { cpu, setup, scanner: Arc::new(move || kernel.scanner(&own)) }
     }
 }
 
@@ -76,10 +91,11 @@ impl Measurement {
     }
 }
 
-/// Hashes for the planned time, then checks the results: every candidate was proven by another kernel
-/// ([`scan::prover`]), their number is what chance allows, and on a sample of the space the kernel finds
+/// Hashes for the planned time and checks the results: every candidate was proven by another kernel
+/// ([`scan::prover`]), their number is what chance allows, and on a sample of the space the scanner finds
 /// exactly what the oracle finds. `progress` is called some twenty times a second with the fraction
-/// done and the rate so far; answering `false` ends the measurement early.
+/// done and the rate so far; answering `false` ends the measurement early. A device makes its dataset and finds
+/// the size of its launches before the clock runs.
 ///
 /// # Errors
 /// If the engine cannot start or the sample cannot be scanned. Wrong results are not an error but a
@@ -88,20 +104,39 @@ pub fn run(
     plan: &Plan,
     mut progress: impl FnMut(f64, HashRate) -> bool,
 ) -> Result<Measurement, MeasureError> {
-    let algorithm = plan.kernel.algorithm();
-    let setup = plan.setup()?;
-    let prover = scan::prover(algorithm, setup)?;
-    let bits = timed_target_bits(algorithm);
-    let memory = plan.kernel.scanner(setup)?.info().memory;
+    let algorithm = plan.algorithm;
+    let first = plan.workers.first().ok_or(MeasureError::Engine(EngineError::NoWorkers))?;
+    let prover = scan::prover(algorithm, &first.setup)?;
+    let mut jobs = Jobs {
+        algorithm,
+        bits: timed_target_bits(algorithm),
+        roll_version: plan.roll_version,
+        epoch: plan.epoch.clone(),
+    };
+    let mut scanner = (first.scanner)()?;
+    let info = scanner.info().clone();
+    let sample_fault = sample_fault(scanner.as_mut(), &first.setup, &jobs)?;
+    // Memory of the CPU is made by the thread that will use it; what a device has made takes long to make again.
+    let mut ready = None;
+    if !info.on_cpu() {
+        jobs.bits = device_target_bits(algorithm, warm_up(scanner.as_mut(), &jobs)?);
+        ready = Some(scanner);
+    }
+    let bits = jobs.bits;
 
     let faults = Arc::new(Faults::default());
-    let workers = plan.workers.iter().map(|(cpu, setup)| {
-        let (cpu, setup, kernel) = (*cpu, setup.clone(), plan.kernel);
-        let verifier = Verifier::new(prover, setup.clone());
-        WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
+    let workers = plan.workers.iter().map(|worker| {
+        let (worker, mut ready) = (worker.clone(), ready.take());
+        let verifier = Verifier::new(prover, worker.setup.clone());
+        WorkerConfig {
+            cpu: worker.cpu,
+            make: Box::new(move || {
+                let scanner = ready.take().map_or_else(|| (worker.scanner)(), Ok)?;
+                Ok((scanner, verifier.worker()?))
+            }),
+        }
     });
     let running = Arc::new(AtomicBool::new(false));
-    let jobs = Jobs { algorithm, bits, roll_version: plan.roll_version, epoch: plan.epoch.clone() };
     let source = EndlessWork { jobs: jobs.clone(), made: 0, running: Arc::clone(&running) };
     let engine = Engine::start(EngineConfig::default(), workers.collect(), source, {
         let faults = Arc::clone(&faults);
@@ -115,31 +150,18 @@ pub fn run(
     let samples = watch(&engine, begun, plan.time, &mut progress);
     let stats = engine.stop();
     let seconds = begun.elapsed().as_secs_f64();
-    let joules = meter.and_then(EnergyMeter::stop);
+    let joules = meter.and_then(EnergyMeter::stop).filter(|_| info.on_cpu());
 
     let hashes = stats.total_hashes();
     let mut fault = faults.first.lock().unwrap_or_else(PoisonError::into_inner).take();
     if fault.is_none() {
         fault = luck_fault(hashes, faults.shares.load(Ordering::Relaxed), bits);
     }
-    if fault.is_none() {
-        fault = sample_fault(plan, &jobs)?;
-    }
     let threads = plan.workers.len();
-    let depth = plan.epoch.as_deref().map(Epoch::depth);
+    let depth = plan.epoch.as_deref().filter(|_| info.on_cpu()).map(Epoch::depth);
     let rolled = plan.roll_version && algorithm == Algorithm::Sha256d;
-    Ok(Measurement {
-        kernel: plan.kernel,
-        threads,
-        seconds,
-        hashes,
-        samples,
-        joules,
-        memory,
-        depth,
-        rolled,
-        fault,
-    })
+    let fault = fault.or(sample_fault);
+    Ok(Measurement { scanner: info, threads, seconds, hashes, samples, joules, depth, rolled, fault })
 }
 
 /// A made-up job of the algorithm's usual shape that nobody solves, for the epoch given.
@@ -169,6 +191,39 @@ fn timed_target_bits(algorithm: Algorithm) -> usize {
         Algorithm::Sha256d => 20,
         Algorithm::RandomXV1 | Algorithm::RandomXV2 => 7,
         _ => 12,
+    }
+}
+
+/// The same for a device of this speed, whose finds are proven twice from the light part of an epoch: so many a
+/// second that proving takes 1 % or so.
+fn device_target_bits(algorithm: Algorithm, rate: HashRate) -> usize {
+    let a_second = match algorithm {
+        Algorithm::Sha256d => 40.0,
+        Algorithm::Scrypt => 8.0,
+        Algorithm::RandomXV1 | Algorithm::RandomXV2 => 0.3,
+        _ => 2.0,
+    };
+    (rate.hps() / a_second).log2().ceil().clamp(1.0, 48.0) as usize
+}
+
+/// Scans more and more until it takes [`WARM_UP`]: the device's launches have their size by then. Returns how fast
+/// the last scan was.
+fn warm_up(scanner: &mut dyn Scanner, jobs: &Jobs) -> Result<HashRate, ScanError> {
+    let job = Arc::new(Jobs { bits: 255, ..jobs.clone() }.job(1));
+    let most = job.space().nonces.count;
+    let mut found = Candidates::with_capacity(64);
+    scanner.load(&job, jobs.epoch.as_ref())?;
+    let mut count = (scanner.info().lanes as u64).min(most);
+    loop {
+        let nonces = NonceRange { start: 0, count };
+        let versions = VersionRange { start: 0, count: 1 };
+        let begun = Instant::now();
+        scanner.scan(&SearchSpace { nonces, versions }, &StopFlag::new(), &mut found)?;
+        let took = begun.elapsed();
+        if took >= WARM_UP || count == most {
+            return Ok(HashRate::new(count, took.as_secs_f64()));
+        }
+        count = count.saturating_mul(4).min(most);
     }
 }
 
@@ -307,33 +362,37 @@ fn luck_fault(hashes: u64, shares: u64, bits: usize) -> Option<String> {
         .then(|| format!("{shares} shares were found where about {expected:.1} were expected"))
 }
 
-/// Whether kernel and oracle find the same candidates on a sample of the space.
-fn sample_fault(plan: &Plan, jobs: &Jobs) -> Result<Option<String>, MeasureError> {
-    let algorithm = plan.kernel.algorithm();
-    let oracle = scan::oracle(algorithm)?;
+/// Whether scanner and oracle find the same candidates on a sample of the space.
+fn sample_fault(
+    scanner: &mut dyn Scanner,
+    setup: &Setup,
+    jobs: &Jobs,
+) -> Result<Option<String>, MeasureError> {
+    let algorithm = jobs.algorithm;
     let (bits, nonces) = match algorithm {
         Algorithm::Sha256d => (8, 50_021),
         Algorithm::RandomXV1 | Algorithm::RandomXV2 => (1, 9),
         _ => (3, 131),
     };
     let job = Arc::new(Jobs { bits, ..jobs.clone() }.job(1));
+    let versions = job.space().versions.count.min(scanner.info().max_versions).min(3);
     let space = SearchSpace {
         nonces: NonceRange { start: 0xfff0_0000, count: nonces },
-        versions: VersionRange { start: 0, count: job.space().versions.count.min(3) },
+        versions: VersionRange { start: 0, count: versions },
     };
-    let find = |kernel: &'static Kernel| -> Result<Vec<Candidate>, MeasureError> {
-        let mut scanner = kernel.scanner(plan.setup()?)?;
+    let find = |scanner: &mut dyn Scanner| -> Result<Vec<Candidate>, ScanError> {
         let mut found = Candidates::with_capacity(4096);
-        scanner.load(&job, plan.epoch.as_ref())?;
+        scanner.load(&job, jobs.epoch.as_ref())?;
         scanner.scan(&space, &StopFlag::new(), &mut found)?;
         Ok(found.as_slice().to_vec())
     };
-    let (expected, found) = (find(oracle)?, find(plan.kernel)?);
+    let expected = find(scan::oracle(algorithm)?.scanner(setup)?.as_mut())?;
+    let found = find(scanner)?;
     Ok((expected != found).then(|| {
         format!(
             "on a sample the oracle finds {} candidates, {} finds {}",
             expected.len(),
-            plan.kernel.name(),
+            scanner.info().kernel,
             found.len()
         )
     }))
@@ -345,9 +404,10 @@ mod tests {
     use crate::scan::kernel;
 
     fn plan(algorithm: Algorithm, seconds: f64, threads: usize) -> Plan {
+        let kernel = kernel(algorithm, "portable").unwrap();
         Plan {
-            kernel: kernel(algorithm, "portable").unwrap(),
-            workers: vec![(None, Setup::detect()); threads],
+            algorithm,
+            workers: vec![Worker::on_cpu(kernel, None, Setup::detect()); threads],
             time: Duration::from_secs_f64(seconds),
             roll_version: true,
             epoch: None,
@@ -404,6 +464,66 @@ mod tests {
         assert!(luck_fault(1000 << 20, 500, 20).is_some());
         // Few hashes prove little.
         assert_eq!(luck_fault(1 << 20, 0, 20), None);
+    }
+
+    /// A scanner of the CPU that says it is a device, and whose finds can be spoiled.
+    struct Device {
+        scanner: Box<dyn Scanner>,
+        info: ScannerInfo,
+        blind: bool,
+    }
+
+    impl Scanner for Device {
+        fn info(&self) -> &ScannerInfo {
+            &self.info
+        }
+
+        fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
+            self.scanner.load(job, epoch)
+        }
+
+        fn scan(
+            &mut self,
+            space: &SearchSpace,
+            stop: &StopFlag,
+            found: &mut Candidates,
+        ) -> Result<scan::Scanned, ScanError> {
+            let scanned = self.scanner.scan(space, stop, found);
+            if self.blind {
+                found.clear();
+            }
+            scanned
+        }
+    }
+
+    #[test]
+    fn a_device_is_made_once_warmed_up_and_judged_like_a_kernel() {
+        for blind in [false, true] {
+            let made = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&made);
+            let setup = Setup::detect();
+            let own = setup.clone();
+            let scanner = move || -> Result<Box<dyn Scanner>, KernelError> {
+                count.fetch_add(1, Ordering::Relaxed);
+                let scanner = kernel(Algorithm::Scrypt, "portable")?.scanner(&own)?;
+                let info = ScannerInfo { device: "opencl:0.0".to_owned(), ..scanner.info().clone() };
+                Ok(Box::new(Device { scanner, info, blind }))
+            };
+            let worker = Worker { cpu: None, setup, scanner: Arc::new(scanner) };
+            let plan = Plan { workers: vec![worker], ..plan(Algorithm::Scrypt, 0.2, 1) };
+            let measurement = run(&plan, |_, _| true).unwrap();
+            assert_eq!(made.load(Ordering::Relaxed), 1);
+            assert_eq!((measurement.scanner.device.as_str(), measurement.joules), ("opencl:0.0", None));
+            assert_eq!(measurement.fault.is_some(), blind, "{:?}", measurement.fault);
+        }
+    }
+
+    #[test]
+    fn a_device_is_given_targets_for_its_speed() {
+        let bits = |algorithm, rate| device_target_bits(algorithm, HashRate::from_hps(rate));
+        assert_eq!(bits(Algorithm::Sha256d, 40.0 * 1024.0), 10);
+        assert_eq!(bits(Algorithm::Ethash, 525e6), 28);
+        assert_eq!((bits(Algorithm::KawPow, 0.0), bits(Algorithm::KawPow, f64::INFINITY)), (1, 48));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::algorithm::Algorithm;
 use crate::cpu::{Cpu, Isa};
+#[cfg(feature = "gpu")]
+use crate::gpu::{Card, Inventory};
 use crate::mem;
 use crate::scan::{Kernel, kernels};
 use crate::topology::{Cache, CpuId, Node, Topology};
@@ -44,4 +46,37 @@ pub fn devices(cpu: &Cpu, topology: &Topology) -> Value {
         "machine": machine(cpu, topology),
         "devices": [{ "id": "cpu", "name": cpu.brand(), "kernels": kernels }],
     })
+}
+
+/// [`devices`], and what is behind CUDA and OpenCL, with the APIs that have nothing. A card seen through both is one:
+/// the entry to leave alone names the other in `same_card_as`.
+#[cfg(feature = "gpu")]
+pub fn devices_and_gpus(cpu: &Cpu, topology: &Topology, inventory: &Inventory) -> Value {
+    let kernels: Vec<_> =
+        Algorithm::ALL.iter().map(|algorithm| format!("{}-gpu", algorithm.name())).collect();
+    let gpus = inventory.cards.iter().map(|Card { info, twin }| {
+        json!({
+            "id": info.id.to_string(),
+            "name": info.name,
+            "kernels": kernels,
+            "api": info.id.api().to_string(),
+            "vendor": info.vendor,
+            "driver": info.driver,
+            "pci": info.pci.map(|pci| pci.to_string()),
+            "memory_bytes": info.memory,
+            "max_buffer_bytes": info.max_buffer,
+            "units": info.units,
+            "compute": info.compute.map(|(major, minor)| format!("{major}.{minor}")),
+            "is_cpu": info.is_cpu,
+            "same_card_as": twin.map(|twin| twin.to_string()),
+        })
+    });
+    let absent = inventory.absent.iter();
+    let absent = absent.map(|(api, reason)| json!({ "api": api.to_string(), "reason": reason }));
+    let mut report = devices(cpu, topology);
+    if let Some(list) = report["devices"].as_array_mut() {
+        list.extend(gpus);
+    }
+    report["absent"] = absent.collect();
+    report
 }

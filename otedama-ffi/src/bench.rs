@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
 
-use otedama_core::measure::{self, Plan};
+use otedama_core::measure::{self, Plan, Worker};
 use otedama_core::topology::Topology;
 
 use crate::boundary::{Failure, guard, out, record, text};
@@ -95,9 +95,10 @@ pub unsafe extern "C" fn otedama_bench(
         }
         let topology = Topology::detect();
         let pins = topology.pins((threads > 0).then_some(threads));
-        let workers = pins.into_iter().map(|cpu| (cpu, near(&allowed.setup, &topology, cpu))).collect();
+        let worker = |cpu| Worker::on_cpu(kernel, cpu, near(&allowed.setup, &topology, cpu));
+        let workers = pins.into_iter().map(worker).collect();
         let time = Duration::from_millis(config.milliseconds.into());
-        let plan = Plan { kernel, workers, time, roll_version, epoch };
+        let plan = Plan { algorithm, workers, time, roll_version, epoch };
         let measured = measure::run(&plan, |part, rate| {
             progress.is_none_or(|progress| progress(userdata, part, rate.hps()) == 0)
         })?;

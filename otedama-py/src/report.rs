@@ -6,7 +6,7 @@ use std::time::Duration;
 use otedama_core::Algorithm;
 use otedama_core::algorithm::EpochKind;
 use otedama_core::cpu::{Cpu, Isa};
-use otedama_core::measure::{self as core_measure, Plan};
+use otedama_core::measure::{self as core_measure, Plan, Worker};
 use otedama_core::mem::{self, HugePool};
 use otedama_core::scan::{self, Setup};
 use otedama_core::topology::{self, CpuId, Topology};
@@ -64,9 +64,11 @@ pub(crate) fn measure<'py>(
             Some(name) => scan::kernel(algorithm, name),
             None => tune::best(algorithm, &setup, &TuningCache::user(), epoch.as_ref()),
         };
+        let kernel = kernel.map_err(error::kernel)?;
+        let worker = |(cpu, setup)| Worker::on_cpu(kernel, cpu, setup);
         let plan = Plan {
-            kernel: kernel.map_err(error::kernel)?,
-            workers: worker_setups(threads)?,
+            algorithm,
+            workers: worker_setups(threads)?.into_iter().map(worker).collect(),
             time: Duration::from_secs_f64(seconds),
             roll_version: true,
             epoch: epoch.as_ref().map(Arc::clone),
@@ -86,12 +88,12 @@ pub(crate) fn measure<'py>(
     raised?;
     let measured = measured?;
     if let Some(fault) = &measured.fault {
-        return Err(error::device(format!("{}: wrong results: {fault}", measured.kernel.name())));
+        return Err(error::device(format!("{}: wrong results: {fault}", measured.scanner.kernel)));
     }
     let (low, high) = measured.spread();
     let row = PyDict::new(py);
     row.set_item("algorithm", algorithm.name())?;
-    row.set_item("kernel", measured.kernel.name())?;
+    row.set_item("kernel", measured.scanner.kernel)?;
     row.set_item("threads", measured.threads)?;
     row.set_item("mode", measured.depth.map(depth_name))?;
     row.set_item("seconds", measured.seconds)?;

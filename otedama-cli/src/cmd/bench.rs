@@ -7,7 +7,7 @@ use std::time::Duration;
 use otedama_core::Algorithm;
 use otedama_core::algorithm::EpochKind;
 use otedama_core::epoch::{Depth, Epoch, EpochKey, Replicas};
-use otedama_core::measure::{self, Measurement, Plan};
+use otedama_core::measure::{self, Measurement, Plan, Worker};
 use otedama_core::scan::{Kernel, kernels};
 use otedama_core::topology::CpuId;
 #[cfg(feature = "rivals")]
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use crate::args::{BenchArgs, MachineArgs};
 use crate::epochs::{self, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
+#[cfg(feature = "gpu")]
+use crate::gpus;
 use crate::machine::Machine;
 #[cfg(feature = "rivals")]
 use crate::rival::{self, Rival};
@@ -26,27 +28,39 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     let machine = Machine::detect(machine);
     let algorithms = algorithms(args)?;
     // A bad name is said before anything takes time.
-    for &algorithm in &algorithms {
+    #[cfg(feature = "gpu")]
+    let chosen = gpus::choose_for(&args.devices, args.kernel.as_deref())?;
+    #[cfg(feature = "gpu")]
+    let on_cpu = chosen.cpu;
+    #[cfg(not(feature = "gpu"))]
+    let on_cpu = true;
+    for &algorithm in algorithms.iter().filter(|_| on_cpu) {
         chosen_kernels(algorithm, args, &machine, None)?;
     }
+    // A device makes its own dataset.
+    let depth = if on_cpu { args.mode.into() } else { Depth::Light };
     let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
     let interrupted = cmd::interrupt_flag()?;
 
     let (mut results, mut memories) = (Vec::new(), Vec::new());
+    #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "only a device fails alone"))]
+    let mut failures: Vec<String> = Vec::new();
     #[cfg(feature = "rivals")]
     let mut duels: Vec<Duel> = Vec::new();
     for &algorithm in &algorithms {
         let key = epochs::bench_era(algorithm, args.height, args.epoch)?;
         let epoch = match (key, Epochs::of(algorithm, &machine)) {
             (Some(key), Some(epochs)) => {
-                let memory = Memory::build(&epochs, &key, args.mode.into(), &interrupted)?;
+                let memory = Memory::build(&epochs, &key, depth, &interrupted)?;
                 let epoch = Arc::clone(&memory.epoch);
                 memories.push(memory.report(algorithm));
                 Some(epoch)
             }
             _ => None,
         };
-        for (kernel, skipped) in chosen_kernels(algorithm, args, &machine, epoch.as_ref())? {
+        let kernels =
+            if on_cpu { chosen_kernels(algorithm, args, &machine, epoch.as_ref())? } else { Vec::new() };
+        for (kernel, skipped) in kernels {
             if let Some(reason) = skipped {
                 eprintln!("skipped {}: {reason}", kernel.name());
                 continue;
@@ -54,16 +68,30 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
             if interrupted.load(Ordering::Relaxed) {
                 break;
             }
-            results.push(measure(kernel, &cpus, epoch.as_ref(), args, &machine, &interrupted)?);
+            let result = measure_kernel(kernel, &cpus, epoch.as_ref(), args, &machine, &interrupted)?;
+            results.push((machine.setup.cpu.brand().to_owned(), result));
             #[cfg(feature = "rivals")]
             if let Some(epoch) = epoch.as_ref().filter(|_| args.rival && algorithm == Algorithm::RandomXV1) {
                 duels.push(Duel::fight(kernel, &cpus[..1], epoch, args, &machine, &interrupted)?);
             }
         }
+        // Devices in turns; one that fails leaves the others be.
+        #[cfg(feature = "gpu")]
+        for gpu in &chosen.gpus {
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+            let worker = gpus::measured(algorithm, gpu.id, gpus::options(&args.devices), &machine.setup);
+            let name = format!("{algorithm} on {}", gpu.id);
+            match measure(name.clone(), algorithm, vec![worker], epoch.as_ref(), args, &interrupted) {
+                Ok(result) => results.push((gpu.name.clone(), result)),
+                Err(failure) => failures.push(format!("{name}: {failure}")),
+            }
+        }
     }
 
     if args.json {
-        let results: Vec<_> = results.iter().map(|result| to_json(result, args)).collect();
+        let results: Vec<_> = results.iter().map(|(device, result)| to_json(device, result)).collect();
         let memories: Vec<_> = memories.iter().map(Report::to_json).collect();
         let report = json!({ "machine": machine.to_json(), "epochs": memories, "results": results });
         #[cfg(feature = "rivals")]
@@ -75,23 +103,29 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
         show::print_json(&report)?;
     } else {
         println!("{}", machine.describe());
+        #[cfg(feature = "gpu")]
+        chosen.gpus.iter().for_each(|gpu| println!("Device {}", gpus::line(gpu)));
         memories.iter().for_each(|memory| println!("{}", memory.to_line()));
         println!();
         print_results(&results)?;
         #[cfg(feature = "rivals")]
         duels.iter().for_each(|duel| println!("{}", duel.to_line()));
     }
-    let faults = results.iter().filter_map(|r| Some(format!("{}: {}", r.kernel.name(), r.fault.as_ref()?)));
-    match faults.reduce(|all, next| format!("{all}; {next}")) {
-        Some(faults) => Err(work(format!("wrong results: {faults}"))),
-        None if interrupted.load(Ordering::Relaxed) => {
-            Err(work("interrupted: the last figure is of a shorter time"))
-        }
-        None => Ok(()),
+    let faults = results.iter().filter_map(|(_, result)| {
+        let (kernel, device) = (result.scanner.kernel, &result.scanner.device);
+        Some(format!("{kernel} on {device}: wrong results: {}", result.fault.as_ref()?))
+    });
+    failures.extend(faults);
+    if !failures.is_empty() {
+        return Err(work(failures.join("; ")));
     }
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(work("interrupted: the last figure is of a shorter time"));
+    }
+    Ok(())
 }
 
-fn measure(
+fn measure_kernel(
     kernel: &'static Kernel,
     cpus: &[Option<CpuId>],
     epoch: Option<&Arc<Epoch>>,
@@ -99,14 +133,26 @@ fn measure(
     machine: &Machine,
     interrupted: &AtomicBool,
 ) -> Result<Measurement, Failure> {
+    let workers = cpus.iter().map(|&cpu| Worker::on_cpu(kernel, cpu, machine.setup_on(cpu))).collect();
+    measure(kernel.name().to_owned(), kernel.algorithm(), workers, epoch, args, interrupted)
+}
+
+fn measure(
+    name: String,
+    algorithm: Algorithm,
+    workers: Vec<Worker>,
+    epoch: Option<&Arc<Epoch>>,
+    args: &BenchArgs,
+    interrupted: &AtomicBool,
+) -> Result<Measurement, Failure> {
     let plan = Plan {
-        kernel,
-        workers: cpus.iter().map(|&cpu| (cpu, machine.setup_on(cpu))).collect(),
+        algorithm,
+        workers,
         time: Duration::from_secs_f64(args.seconds),
         roll_version: !args.fixed_version,
         epoch: epoch.cloned(),
     };
-    let bar = show::progress_bar(1000, kernel.name().to_owned());
+    let bar = show::progress_bar(1000, name);
     let result = measure::run(&plan, |fraction, rate| {
         bar.set_position((fraction * 1000.0) as u64);
         bar.set_message(rate.to_string());
@@ -283,7 +329,7 @@ impl Duel {
             pin_current_thread(*cpu).map_err(work)?;
         }
         while duel.pairs.len() < Duel::PAIRS && !interrupted.load(Ordering::Relaxed) {
-            let ours = measure(kernel, cpu, Some(epoch), args, machine, interrupted)?;
+            let ours = measure_kernel(kernel, cpu, Some(epoch), args, machine, interrupted)?;
             if let Some(fault) = ours.fault {
                 return Err(work(fault));
             }
@@ -328,12 +374,13 @@ impl Duel {
     }
 }
 
-fn to_json(result: &Measurement, args: &BenchArgs) -> Value {
+fn to_json(device_name: &str, result: &Measurement) -> Value {
     let (low, high) = result.spread();
     json!({
-        "algorithm": result.kernel.algorithm().name(),
-        "kernel": result.kernel.name(),
-        "device": args.device,
+        "algorithm": result.scanner.algorithm.name(),
+        "kernel": result.scanner.kernel,
+        "device": result.scanner.device,
+        "device_name": device_name,
         "threads": result.threads,
         "seconds": result.seconds,
         "hashes": result.hashes,
@@ -341,8 +388,8 @@ fn to_json(result: &Measurement, args: &BenchArgs) -> Value {
         "samples_hashes_per_second": result.samples.iter().map(|sample| sample.hps()).collect::<Vec<_>>(),
         "spread": [low, high],
         "joules_per_hash": joules_per_hash(result),
-        "memory_bytes_per_thread": result.memory.map(|(bytes, _)| bytes),
-        "pages": result.memory.map(|(_, pages)| pages.to_string()),
+        "memory_bytes_per_thread": result.scanner.memory.map(|(bytes, _)| bytes),
+        "pages": result.scanner.memory.map(|(_, pages)| pages.to_string()),
         "mode": result.depth.map(|depth| if depth == Depth::Full { "full" } else { "light" }),
         "version_rolling": result.rolled,
         "verified": result.fault.is_none(),
@@ -350,19 +397,22 @@ fn to_json(result: &Measurement, args: &BenchArgs) -> Value {
     })
 }
 
-fn print_results(results: &[Measurement]) -> std::io::Result<()> {
-    let header = ["algorithm", "kernel", "threads", "hash rate", "spread", "J/hash", "memory", "verified"];
+fn print_results(results: &[(String, Measurement)]) -> std::io::Result<()> {
+    let header =
+        ["algorithm", "kernel", "device", "threads", "hash rate", "spread", "J/hash", "memory", "verified"];
     let mut table = show::table(&header);
-    for result in results {
+    for (_, result) in results {
         let (low, high) = result.spread();
         table.add_row([
-            result.kernel.algorithm().name().to_owned(),
-            result.kernel.name().to_owned(),
+            result.scanner.algorithm.name().to_owned(),
+            result.scanner.kernel.to_owned(),
+            result.scanner.device.clone(),
             result.threads.to_string(),
             result.rate().to_string(),
             format!("{:+.1} % {:+.1} %", low * 100.0, high * 100.0),
             joules_per_hash(result).map_or("-".to_owned(), |joules| format!("{joules:.3e}")),
             result
+                .scanner
                 .memory
                 .map_or("-".to_owned(), |(bytes, pages)| format!("{} in {pages}", show::bytes(bytes as u64))),
             if result.fault.is_none() { "yes" } else { "NO" }.to_owned(),

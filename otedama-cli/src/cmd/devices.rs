@@ -1,10 +1,14 @@
 //! `devices`: what this machine offers.
 
+#[cfg(feature = "gpu")]
+use otedama_core::gpu;
 use otedama_core::scan::kernels;
 use otedama_core::{Algorithm, report};
 
 use crate::args::{DevicesArgs, MachineArgs};
 use crate::failure::Outcome;
+#[cfg(feature = "gpu")]
+use crate::gpus;
 use crate::machine::{self, Machine};
 use crate::show;
 
@@ -14,7 +18,12 @@ pub(crate) fn run(args: &DevicesArgs, machine: &MachineArgs) -> Outcome {
         kernels(algorithm).filter(|kernel| kernel.runs_on(&machine.setup.cpu)).map(|kernel| kernel.name())
     };
     if args.json {
-        show::print_json(&report::devices(&machine.setup.cpu, &machine.topology))?;
+        let (cpu, topology) = (&machine.setup.cpu, &machine.topology);
+        #[cfg(feature = "gpu")]
+        let report = report::devices_and_gpus(cpu, topology, &gpu::devices());
+        #[cfg(not(feature = "gpu"))]
+        let report = report::devices(cpu, topology);
+        show::print_json(&report)?;
         return Ok(());
     }
     println!("{}", machine.describe());
@@ -42,7 +51,7 @@ pub(crate) fn run(args: &DevicesArgs, machine: &MachineArgs) -> Outcome {
         }
     }
     #[cfg(feature = "gpu")]
-    print!("\n{}", crate::gpus::describe(&otedama_core::gpu::devices()));
+    print!("\n{}", gpus::describe(&gpu::devices()));
     if let Some(path) = machine.tuning_path() {
         println!("\nFastest kernels are remembered in {}", path.display());
     }

@@ -34,6 +34,9 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     };
     let assignment = Assignment::part(Arc::clone(&job), space).map_err(usage)?;
     let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
+    // A bad name is said before anything takes time.
+    #[cfg(feature = "gpu")]
+    let chosen = gpus::choose_for(&args.devices, args.kernel.as_deref())?;
     let interrupted = cmd::interrupt_flag()?;
     let epochs = job.epoch().and_then(|key| Epochs::of(key.algorithm, &machine)).map(Arc::new);
     let mut assignment = assignment;
@@ -50,11 +53,11 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     let mut names = Vec::new();
     #[cfg(feature = "gpu")]
     let cpu = {
-        let chosen = gpus::choose(&args.device)?;
+        let options = gpus::options(&args.devices);
         let verifier = Verifier::new(prover, machine.setup.clone());
-        for &id in &chosen.gpus {
-            workers.push(gpus::worker(args.algorithm, id, &machine.setup, &verifier));
-            names.push(id.to_string());
+        for gpu in &chosen.gpus {
+            workers.push(gpus::worker(args.algorithm, gpu.id, options, &machine.setup, &verifier));
+            names.push(gpu.id.to_string());
         }
         chosen.cpu
     };

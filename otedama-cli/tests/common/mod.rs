@@ -99,3 +99,13 @@ pub(crate) fn usable_kernels(algorithm: &str) -> Vec<String> {
         devices["devices"][0]["kernels"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
     names.filter(|name| name.starts_with(&format!("{algorithm}-"))).map(str::to_owned).collect()
 }
+
+/// The id of a device behind CUDA or OpenCL (PoCL will do). Without one a test says so and leaves out what needs it.
+pub(crate) fn any_gpu() -> Option<String> {
+    let devices = &run(&["devices", "--json"]).json_lines()[0];
+    let id = devices["devices"].as_array().unwrap().get(1).map(|device| text(device, "id").to_owned());
+    if id.is_none() {
+        println!("SKIPPED: no device for GPU kernels here ({})", devices["absent"]);
+    }
+    id
+}

@@ -129,6 +129,13 @@ pub struct ScannerInfo {
     pub memory: Option<(usize, crate::mem::PageKind)>,
 }
 
+impl ScannerInfo {
+    /// Whether it runs on the CPU, not on a device behind an API.
+    pub fn on_cpu(&self) -> bool {
+        self.device == "cpu"
+    }
+}
+
 /// How far a scan came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanned {
