@@ -493,7 +493,8 @@ pub(crate) struct DevicesArgs {
 /// Let every kernel compute known answers; say which ran and which are absent
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  otedama-cli selftest sha256d randomx")]
+  otedama-cli selftest sha256d randomx
+  otedama-cli selftest --device all")]
 pub(crate) struct SelftestArgs {
     /// What to test [default: everything]
     #[arg(value_name = "ALGORITHM")]

@@ -58,7 +58,7 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
     };
     for name in list {
         let all = |api| match usable(Some(api)) {
-            none if none.is_empty() => Err(usage(format!("no device for {name} here: {inventory}"))),
+            none if none.is_empty() => Err(usage(format!("no GPU for {name} here: {}", there(inventory)))),
             ids => Ok(ids),
         };
         let wanted = match name.as_str() {
@@ -70,7 +70,7 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
                 chosen.cpu = true;
                 let ids = usable(None);
                 if ids.is_empty() {
-                    notes.push(format!("no GPU here, the CPU alone: {inventory}"));
+                    notes.push(format!("no GPU here, the CPU is used alone: {}", there(inventory)));
                 }
                 ids
             }
@@ -85,12 +85,20 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
                 return Err(usage(format!("no device {id} here: {inventory}")));
             };
             match chosen.gpus.iter().find(|used| is_same(used, &wanted.info)) {
+                Some(used) if used.id == id => notes.push(format!("{id} is named twice: used once")),
                 Some(used) => notes.push(format!("{id} is the same card as {}: used once", used.id)),
                 None => chosen.gpus.push(wanted.info.clone()),
             }
         }
     }
     Ok((chosen, notes))
+}
+
+/// What there is, where a list found no GPU.
+fn there(inventory: &Inventory) -> String {
+    let only_cpus = !inventory.cards.is_empty() && inventory.cards.iter().all(|card| card.info.is_cpu);
+    let note = if only_cpus { ", a CPU behind OpenCL: used by its own name only" } else { "" };
+    format!("{inventory}{note}")
 }
 
 fn is_same(a: &DeviceInfo, b: &DeviceInfo) -> bool {

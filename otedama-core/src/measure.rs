@@ -58,7 +58,7 @@ pub struct Measurement {
     pub seconds: f64,
     /// Attempts made, exactly.
     pub hashes: u64,
-    /// The rates of ten equal stretches of that time, for the spread.
+    /// The rates of ten stretches of that time (fewer where an engine's slices are longer), for the spread.
     pub samples: Vec<HashRate>,
     /// Energy the processor packages took, in joules, where the platform tells; `None` for a device.
     pub joules: Option<f64>,
@@ -301,7 +301,7 @@ impl WorkSource for EndlessWork {
     }
 }
 
-/// Lets the time pass; returns the rates of ten stretches of it.
+/// Lets the time pass; returns the rates of ten stretches of it, or fewer where slices are longer.
 fn watch(
     engine: &Engine,
     begun: Instant,
@@ -309,15 +309,18 @@ fn watch(
     progress: &mut dyn FnMut(f64, HashRate) -> bool,
 ) -> Vec<HashRate> {
     let mut samples = Vec::with_capacity(10);
-    let mut mark = (begun, 0);
+    let (mut mark, mut before) = ((begun, 0), 0);
     while begun.elapsed() < time {
         let next = time.mul_f64((samples.len() + 1) as f64 / 10.0);
-        std::thread::sleep(Duration::from_millis(50).min(next.saturating_sub(begun.elapsed())));
+        let pause = Duration::from_millis(50).min(next.saturating_sub(begun.elapsed()));
+        std::thread::sleep(pause.max(Duration::from_millis(10)));
         let (now, hashes) = (Instant::now(), engine.stats().total_hashes());
-        if begun.elapsed() >= next && samples.len() < 10 {
+        // Stretches end where a slice does: a device's are long.
+        if begun.elapsed() >= next && samples.len() < 10 && hashes > before {
             samples.push(HashRate::new(hashes - mark.1, (now - mark.0).as_secs_f64()));
             mark = (now, hashes);
         }
+        before = hashes;
         let elapsed = begun.elapsed().as_secs_f64();
         if !progress((elapsed / time.as_secs_f64()).min(1.0), HashRate::new(hashes, elapsed)) {
             break;

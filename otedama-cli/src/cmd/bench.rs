@@ -43,7 +43,6 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     let interrupted = cmd::interrupt_flag()?;
 
     let (mut results, mut memories) = (Vec::new(), Vec::new());
-    #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "only a device fails alone"))]
     let mut failures: Vec<String> = Vec::new();
     #[cfg(feature = "rivals")]
     let mut duels: Vec<Duel> = Vec::new();
