@@ -41,6 +41,7 @@
 //! | --- | --- | --- |
 //! | [`algorithm`] | each function's name, input, nonce slot, byte order, difficulty one, epoch kind: one table | CPUs, memory, threads |
 //! | [`hash256`], [`target`] | digests, targets, compact bits, difficulties, hash rates; **the one comparison** of a hash with a target ([`Digest::meets`]) | how a hash is computed |
+//! | `files` | the user's cache folder; files written whole or not at all | what is in them |
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, Keccak, a round of AES as their specifications put them: the oracles | vectors, tokens |
@@ -60,8 +61,9 @@
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches; only [`tune`] and [`epoch`] write files, and only where
-//! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
+//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches; only [`tune`], [`epoch`] and `gpu`'s cache of
+//! compiled kernels write files, and only where they are told to (a GPU that is opened without a word: below the
+//! user's cache folder); no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
 //! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,
 //! versions per scan, bytes of epochs.
 //!
@@ -92,6 +94,7 @@ pub mod builders;
 pub mod cpu;
 pub mod engine;
 pub mod epoch;
+mod files;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod hash256;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
-use otedama_core::gpu::{self, Api, Arg, DeviceId, Gpu, GpuError};
+use otedama_core::gpu::{self, Api, Arg, CacheCounts, DeviceId, Gpu, GpuError, KernelCache};
 use otedama_core::scan::{self, Candidates, GpuOptions, ScanEnd, Scanner, Setup, StopFlag, gpu_scanner};
 use otedama_core::target::U256;
 use otedama_core::{
@@ -89,6 +89,53 @@ fn text_that_does_not_compile_shows_the_compilers_log() {
     assert!(line.starts_with(&format!("kernel broken does not compile on {}: ", device.info().id)), "{line}");
     assert!(line.contains("no_such_thing") && !line.contains('\n'), "{line}");
     assert!(error.log().is_some_and(|log| log.contains("no_such_thing")), "{error:?}");
+}
+
+#[test]
+fn compiled_kernels_are_kept_and_made_again_when_they_are_damaged() {
+    let Some(device) = device() else { return };
+    let folder = std::env::temp_dir().join(format!("otedama-opencl-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let cache = KernelCache::at(&folder);
+    let device = gpu::open_with(device.info().id, &cache).expect("it was opened before");
+    let (mut queue, words) = (device.queue().expect("a queue"), device.buffer(8).expect("a small buffer"));
+    let counts = |found, made, broken| CacheCounts { found, made, broken };
+    let mut ask = |extra: u64| {
+        let program = device.compile("toy", &toy_text(), &[("TOY_EXTRA", extra)]).expect("it compiles");
+        let kernel = program.kernel("toy", GROUP).expect("it is there");
+        let args = [Arg::Buffer(&words), Arg::U64(100), Arg::U32(0), Arg::U32(1)];
+        queue.launch(&kernel, 1, &args).expect("arguments that match");
+        let mut read = [0; 8];
+        queue.read(&words, 0, &mut read).expect("bytes that are there");
+        assert_eq!(u64::from_le_bytes(read), 100 + extra);
+        cache.counts()
+    };
+    assert_eq!(ask(5), counts(0, 1, 0));
+    assert_eq!(ask(5), counts(1, 1, 0));
+    // Another macro is another program.
+    assert_eq!(ask(6), counts(1, 2, 0));
+    assert_eq!(ask(6), counts(2, 2, 0));
+    let files = || std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    for path in files() {
+        let mut bytes = std::fs::read(&path).expect("an entry");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(&path, bytes).expect("this folder is ours");
+    }
+    assert_eq!(ask(5), counts(2, 3, 1));
+    assert_eq!(ask(6), counts(2, 4, 2));
+    assert_eq!(ask(5), counts(3, 4, 2));
+    // Another's: whole, but not of this text.
+    let [first, second] = files().collect::<Vec<_>>().try_into().expect("two entries");
+    std::fs::copy(&first, &second).expect("this folder is ours");
+    ask(5);
+    assert_eq!(ask(6), counts(4, 5, 3));
+    assert_eq!(files().count(), 2, "no draft is left");
+    let error = device.compile("broken", "no such thing", &[]).expect_err("that is no kernel");
+    let GpuError::Build { log, saved: Some(saved), .. } = &error else { panic!("{error:?}") };
+    assert_eq!(std::fs::read_to_string(saved).ok().as_ref(), Some(log));
+    assert_eq!(saved, &folder.join("broken.log"));
+    std::fs::remove_dir_all(&folder).expect("this folder is ours");
 }
 
 #[test]

@@ -23,8 +23,10 @@ use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::job::Job;
 
+pub use cache::{CacheCounts, KernelCache};
 pub use error::GpuError;
 
+mod cache;
 mod cuda;
 mod error;
 mod opencl;
@@ -48,14 +50,27 @@ pub fn devices() -> Inventory {
     inventory
 }
 
-/// Makes a device ready for work.
+/// Makes a device ready for work. What it compiles is kept in [`KernelCache::user`], unless the device is a CPU, whose
+/// driver (PoCL) keeps kernels itself.
 ///
 /// # Errors
 /// [`GpuError::NoDevice`] naming those there are, or the driver's failure.
 pub fn open(id: DeviceId) -> Result<Arc<dyn Gpu>, GpuError> {
+    open_cached(id, |info| if info.is_cpu { KernelCache::none() } else { KernelCache::user() })
+}
+
+/// Makes a device ready for work, with a cache for what it compiles.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(id: DeviceId, cache: &KernelCache) -> Result<Arc<dyn Gpu>, GpuError> {
+    open_cached(id, |_| cache.clone())
+}
+
+fn open_cached(id: DeviceId, cache: impl Fn(&DeviceInfo) -> KernelCache) -> Result<Arc<dyn Gpu>, GpuError> {
     let opened = match id {
-        DeviceId::Cuda(ordinal) => cuda::open(ordinal)?,
-        DeviceId::OpenCl(platform, device) => opencl::open(platform, device)?,
+        DeviceId::Cuda(ordinal) => cuda::open(ordinal, cache)?,
+        DeviceId::OpenCl(platform, device) => opencl::open(platform, device, cache)?,
     };
     opened.ok_or_else(|| GpuError::NoDevice { id, there: devices().to_string() })
 }
