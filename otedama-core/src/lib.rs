@@ -48,7 +48,7 @@
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`) | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs of RandomX and KawPow to machine code, and what runs them: machines, and KawPow's kernels (unsafe; x86-64 Linux) | epochs, jobs |
-//! | `gpu` | devices behind CUDA and OpenCL: their memory, queues, programs; a file per family of GPU kernels (unsafe in `cuda` and `opencl`; feature `gpu`) | which device is used, engines |
+//! | `gpu` | devices behind CUDA and OpenCL: their memory, queues, programs, sensors; a file per family of GPU kernels (unsafe in `cuda` and `opencl`; feature `gpu`) | which device is used, engines |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs; a full part kept on disk | scanners, pools |
 //! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
@@ -56,12 +56,12 @@
 //! | [`scan`] | the traits [`scan::Scanner`] and [`scan::Hasher`], and **the one table** of kernels | networks, clocks, logs |
 //! | [`selftest`] | known answers every kernel gives before it may work (those that need an epoch: when asked) | which kernel is best |
 //! | [`verify`] | turning a claim into a [`Share`]; nobody else can | wire formats |
-//! | [`engine`] | threads, pinning, slices, counters | wire formats |
+//! | [`engine`] | threads, pinning, slices, pauses, counters | wire formats |
 //! | [`report`] | the machine and its kernels as JSON | who reads it |
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches; only [`tune`], [`epoch`] and `gpu`'s cache of
+//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches and to know how old a temperature is; only [`tune`], [`epoch`] and `gpu`'s cache of
 //! compiled kernels write files, and only where they are told to (a GPU that is opened without a word: below the
 //! user's cache folder); no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
 //! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,

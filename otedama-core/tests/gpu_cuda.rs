@@ -60,7 +60,7 @@ fn device() -> Arc<dyn Gpu> {
 }
 
 fn scanner() -> Box<dyn Scanner> {
-    let options = GpuOptions { intensity: Some(11) };
+    let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
     gpu_scanner(Algorithm::Sha256d, &device(), options, &Setup::detect()).expect("it finds the known blocks")
 }
 

@@ -184,7 +184,7 @@ fn a_listed_device_tells_what_it_is() {
 
 /// A scanner of SHA256d on the device whose launches have at most 2^11 nonces: quick on a CPU behind OpenCL.
 fn scanner(device: &Arc<dyn Gpu>) -> Box<dyn Scanner> {
-    let options = GpuOptions { intensity: Some(11) };
+    let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
     gpu_scanner(Algorithm::Sha256d, device, options, &Setup::detect())
         .expect("the device finds the known blocks")
 }
@@ -301,13 +301,50 @@ fn a_stopped_scan_says_how_far_it_came_and_can_be_gone_on_with() {
 }
 
 #[test]
+fn a_batch_in_steps_is_given_up_between_two_and_counts_nothing() {
+    let Some(device) = device() else { return };
+    let setup = Setup::detect();
+    let mut scanner = gpu_scanner(Algorithm::Scrypt, &device, GpuOptions::default(), &setup)
+        .expect("the device finds the known block");
+    let kernel = scan::prover(Algorithm::Scrypt, &setup).expect("a kernel for any machine");
+    let mut on_cpu = kernel.scanner(&setup).expect("it runs here");
+    let target = Target::new(U256::MAX >> 3usize).expect("a target above zero");
+    let job = Arc::new(Job::blob(JobId(1), Algorithm::Scrypt, &[3; 80], None, target).expect("a header"));
+    scanner.load(&job, None).expect("a job of its algorithm");
+    // Stopped at different moments, each scan going on where the last one stopped.
+    let (mut found, mut start) = (Candidates::with_capacity(100_000), 9);
+    for pause in [3, 17, 40, 71] {
+        let stop = StopFlag::new();
+        let (scanned, took) = thread::scope(|scope| {
+            let raised = scope.spawn(|| {
+                thread::sleep(Duration::from_millis(pause));
+                let raised = Instant::now();
+                stop.raise();
+                raised
+            });
+            let whole = space(start, (1 << 32) - start, 0, 1);
+            let scanned = scanner.scan(&whole, &stop, &mut found).expect("a space of the job's");
+            (scanned, raised.join().expect("no panic").elapsed())
+        });
+        assert_eq!(scanned.end, ScanEnd::Stopped);
+        // 50 ms are the aim; this machine may be busy with other things.
+        assert!(took < Duration::from_millis(500), "{took:?}");
+        start += scanned.tried;
+    }
+    // What was given up left nothing behind that a later batch counts.
+    let scanned = scanner.scan(&space(start, 70, 0, 1), &StopFlag::new(), &mut found);
+    assert_eq!(scanned.map(|scanned| scanned.tried).ok(), Some(70));
+    assert_eq!(found.as_slice(), all(on_cpu.as_mut(), &job, space(9, start + 70 - 9, 0, 1), 100_000));
+}
+
+#[test]
 fn a_device_and_a_cpu_share_the_work_of_an_engine() {
     let Some(device) = device() else { return };
     let setup = Setup::detect();
     let verifier = Verifier::new(scan::oracle(Algorithm::Sha256d).expect("an oracle"), setup.clone());
     let on_device = {
         let (verifier, setup) = (verifier.clone(), setup.clone());
-        let options = GpuOptions { intensity: Some(11) };
+        let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
         let make = move || {
             let scanner = gpu_scanner(Algorithm::Sha256d, &device, options, &setup)?;
             Ok((scanner, verifier.worker()?))

@@ -34,6 +34,7 @@ pub mod randomx;
 mod scrypt;
 mod sealed;
 mod sha256d;
+pub mod watch;
 
 /// Every device of every API that answers, and why the others do not.
 ///
@@ -438,18 +439,34 @@ pub(crate) trait Search: Send {
         false
     }
 
-    /// Enqueues the search of nonces `first` to `first + count - 1`; `count` is a multiple of the granule. Hits
-    /// go to `hits` (layout: `otd_hit`), which the caller has zeroed and which has room for `room`. `slot` is 0
-    /// or 1: which of the two queues, for families that keep scratch memory for each.
+    /// In how many steps a batch is enqueued: one, unless it takes long; then steps of some 12 ms at full load, so
+    /// that a batch can be given up between two.
+    fn steps(&self) -> u32 {
+        1
+    }
+
+    /// Enqueues a step of the search of a batch, all steps in order. Between them other batches go on in the other
+    /// slot, and another version of the job may be loaded (if [`Search::loads_between_launches`]). `slot` is 0 or
+    /// 1: which of the two queues, for families that keep scratch memory for each.
     fn enqueue(
         &mut self,
         slot: usize,
         queue: &mut dyn Queue,
-        first: u64,
-        count: u32,
-        hits: &Buffer,
-        room: u32,
+        step: u32,
+        batch: &Batch<'_>,
     ) -> Result<(), GpuError>;
+}
+
+/// Nonces to search.
+pub(crate) struct Batch<'a> {
+    /// The first.
+    pub(crate) first: u64,
+    /// How many, a multiple of the granule.
+    pub(crate) count: u32,
+    /// Where hits go (layout: `otd_hit`); the caller has zeroed it.
+    pub(crate) hits: &'a Buffer,
+    /// How many it has room for.
+    pub(crate) room: u32,
 }
 
 #[cfg(test)]
