@@ -41,13 +41,14 @@
 //! | --- | --- | --- |
 //! | [`algorithm`] | each function's name, input, nonce slot, byte order, difficulty one, epoch kind: one table | CPUs, memory, threads |
 //! | [`hash256`], [`target`] | digests, targets, compact bits, difficulties, hash rates; **the one comparison** of a hash with a target ([`Digest::meets`]) | how a hash is computed |
+//! | `files` | the user's cache folder; files written whole or not at all | what is in them |
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, Keccak, a round of AES as their specifications put them: the oracles | vectors, tokens |
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`) | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs of RandomX and KawPow to machine code, and what runs them: machines, and KawPow's kernels (unsafe; x86-64 Linux) | epochs, jobs |
-//! | `gpu` | devices behind CUDA and OpenCL: their memory, queues, programs; a file per family of GPU kernels (unsafe in `cuda` and `opencl`; feature `gpu`) | which device is used, engines |
+//! | `gpu` | devices behind CUDA and OpenCL: their memory, queues, programs, sensors; a file per family of GPU kernels (unsafe in `cuda` and `opencl`; feature `gpu`) | which device is used, engines |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs; a full part kept on disk | scanners, pools |
 //! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
@@ -55,13 +56,14 @@
 //! | [`scan`] | the traits [`scan::Scanner`] and [`scan::Hasher`], and **the one table** of kernels | networks, clocks, logs |
 //! | [`selftest`] | known answers every kernel gives before it may work (those that need an epoch: when asked) | which kernel is best |
 //! | [`verify`] | turning a claim into a [`Share`]; nobody else can | wire formats |
-//! | [`engine`] | threads, pinning, slices, counters | wire formats |
+//! | [`engine`] | threads, pinning, slices, pauses, counters | wire formats |
 //! | [`report`] | the machine and its kernels as JSON | who reads it |
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches; only [`tune`] and [`epoch`] write files, and only where
-//! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
+//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches and to know how old a temperature is; only [`tune`], [`epoch`] and `gpu`'s cache of
+//! compiled kernels write files, and only where they are told to (a GPU that is opened without a word: below the
+//! user's cache folder); no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
 //! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,
 //! versions per scan, bytes of epochs.
 //!
@@ -92,6 +94,7 @@ pub mod builders;
 pub mod cpu;
 pub mod engine;
 pub mod epoch;
+mod files;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod hash256;

@@ -349,8 +349,9 @@ impl Faults {
             Event::WorkerLost { worker, reason } => format!("worker {worker} was lost: {reason}"),
             Event::WorkerFailed { worker, reason, .. } => format!("worker {worker} failed: {reason}"),
             Event::WorkerHangs { worker } => format!("worker {worker} hangs"),
+            Event::WorkerPaused { worker, reason } => format!("worker {worker} paused: {reason}"),
             Event::AllWorkersLost => "all workers were lost".to_owned(),
-            Event::WorkerBack { .. } | Event::Idle => return,
+            Event::WorkerBack { .. } | Event::WorkerResumed { .. } | Event::Idle => return,
         };
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
     }

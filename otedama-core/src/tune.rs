@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::{Algorithm, EpochKind};
 use crate::epoch::Epoch;
+use crate::files::{cache_folder, write_whole};
 use crate::job::{NonceRange, SearchSpace};
 use crate::measure;
 use crate::scan::{Candidates, Kernel, KernelError, Scanner, Setup, StopFlag, kernels};
@@ -106,9 +105,7 @@ impl TuningCache {
     /// Remembers in the user's cache folder: `$XDG_CACHE_HOME/otedama/tuning.json`, or the same under
     /// `~/.cache`; nowhere if neither is known.
     pub fn user() -> TuningCache {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-        TuningCache { path: folder.map(|folder| folder.join("otedama").join("tuning.json")) }
+        TuningCache { path: cache_folder().map(|folder| folder.join("tuning.json")) }
     }
 
     /// The file, if there is one.
@@ -129,20 +126,7 @@ impl TuningCache {
             .or_default()
             .insert(algorithm.name().to_owned(), kernel.to_owned());
         let text = serde_json::to_string_pretty(&file)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        // Written beside and renamed over, so that a reader never sees half of it; each writer has a
-        // draft of its own.
-        static DRAFTS: AtomicU64 = AtomicU64::new(0);
-        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        let draft = path.with_extension(format!("json.{}-{number}", std::process::id()));
-        let written = fs::File::create(&draft)
-            .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
-            .and_then(|()| fs::rename(&draft, path));
-        if written.is_err() {
-            let _ = fs::remove_file(&draft);
-        }
-        written
+        write_whole(path, text.as_bytes())
     }
 
     fn read(&self) -> Option<TuningFile> {

@@ -60,7 +60,7 @@ fn device() -> Arc<dyn Gpu> {
 }
 
 fn scanner() -> Box<dyn Scanner> {
-    let options = GpuOptions { intensity: Some(11) };
+    let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
     gpu_scanner(Algorithm::Sha256d, &device(), options, &Setup::detect()).expect("it finds the known blocks")
 }
 
@@ -100,7 +100,7 @@ fn inner_search() {
 
     let device = device();
     let half = device.buffer(1 << 25).expect("half the memory");
-    let error = device.buffer(1 << 26).err().expect("half is taken");
+    let error = device.buffer(1 << 26).expect_err("half is taken");
     assert_eq!(
         error.to_string(),
         "cuda:0 has no room for 67108864 bytes: 33554432 of 67108864 bytes are free"
@@ -117,11 +117,11 @@ fn inner_search() {
     drop(whole);
 
     // No NVRTC in the fake's place; where one is installed, the fake refuses what it makes.
-    let error = device.compile("toy", "not a kernel", &[]).err().expect("nothing to compile it with");
+    let error = device.compile("toy", "not a kernel", &[]).expect_err("nothing to compile it with");
     assert!(matches!(error, GpuError::NoCompiler { .. } | GpuError::Build { .. }), "{error}");
     let source = otedama_kernels::SHA256D;
     let program = device.compile(source.name, &source.text(), &[]).expect("its PTX is embedded");
-    let error = program.kernel("nothing", 256).err().expect("no such entry").to_string();
+    let error = program.kernel("nothing", 256).expect_err("no such entry").to_string();
     assert_eq!(error, "program sha256d has no kernel 'nothing'");
     let kernel = program.kernel("sha256d_search", 256).expect("it is there");
     let error = queue.launch(&kernel, 1, &[]).expect_err("arguments are missing").to_string();

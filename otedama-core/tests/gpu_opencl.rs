@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
-use otedama_core::gpu::{self, Api, Arg, DeviceId, Gpu, GpuError};
+use otedama_core::gpu::{self, Api, Arg, CacheCounts, DeviceId, Gpu, GpuError, KernelCache};
 use otedama_core::scan::{self, Candidates, GpuOptions, ScanEnd, Scanner, Setup, StopFlag, gpu_scanner};
 use otedama_core::target::U256;
 use otedama_core::{
@@ -92,6 +92,53 @@ fn text_that_does_not_compile_shows_the_compilers_log() {
 }
 
 #[test]
+fn compiled_kernels_are_kept_and_made_again_when_they_are_damaged() {
+    let Some(device) = device() else { return };
+    let folder = std::env::temp_dir().join(format!("otedama-opencl-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let cache = KernelCache::at(&folder);
+    let device = gpu::open_with(device.info().id, &cache).expect("it was opened before");
+    let (mut queue, words) = (device.queue().expect("a queue"), device.buffer(8).expect("a small buffer"));
+    let counts = |found, made, broken| CacheCounts { found, made, broken };
+    let mut ask = |extra: u64| {
+        let program = device.compile("toy", &toy_text(), &[("TOY_EXTRA", extra)]).expect("it compiles");
+        let kernel = program.kernel("toy", GROUP).expect("it is there");
+        let args = [Arg::Buffer(&words), Arg::U64(100), Arg::U32(0), Arg::U32(1)];
+        queue.launch(&kernel, 1, &args).expect("arguments that match");
+        let mut read = [0; 8];
+        queue.read(&words, 0, &mut read).expect("bytes that are there");
+        assert_eq!(u64::from_le_bytes(read), 100 + extra);
+        cache.counts()
+    };
+    assert_eq!(ask(5), counts(0, 1, 0));
+    assert_eq!(ask(5), counts(1, 1, 0));
+    // Another macro is another program.
+    assert_eq!(ask(6), counts(1, 2, 0));
+    assert_eq!(ask(6), counts(2, 2, 0));
+    let files = || std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    for path in files() {
+        let mut bytes = std::fs::read(&path).expect("an entry");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(&path, bytes).expect("this folder is ours");
+    }
+    assert_eq!(ask(5), counts(2, 3, 1));
+    assert_eq!(ask(6), counts(2, 4, 2));
+    assert_eq!(ask(5), counts(3, 4, 2));
+    // Another's: whole, but not of this text.
+    let [first, second] = files().collect::<Vec<_>>().try_into().expect("two entries");
+    std::fs::copy(&first, &second).expect("this folder is ours");
+    ask(5);
+    assert_eq!(ask(6), counts(4, 5, 3));
+    assert_eq!(files().count(), 2, "no draft is left");
+    let error = device.compile("broken", "no such thing", &[]).expect_err("that is no kernel");
+    let GpuError::Build { log, saved: Some(saved), .. } = &error else { panic!("{error:?}") };
+    assert_eq!(std::fs::read_to_string(saved).ok().as_ref(), Some(log));
+    assert_eq!(saved, &folder.join("broken.log"));
+    std::fs::remove_dir_all(&folder).expect("this folder is ours");
+}
+
+#[test]
 fn what_does_not_fit_is_refused_before_it_runs() {
     let Some(device) = device() else { return };
     let info = device.info();
@@ -137,7 +184,7 @@ fn a_listed_device_tells_what_it_is() {
 
 /// A scanner of SHA256d on the device whose launches have at most 2^11 nonces: quick on a CPU behind OpenCL.
 fn scanner(device: &Arc<dyn Gpu>) -> Box<dyn Scanner> {
-    let options = GpuOptions { intensity: Some(11) };
+    let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
     gpu_scanner(Algorithm::Sha256d, device, options, &Setup::detect())
         .expect("the device finds the known blocks")
 }
@@ -254,13 +301,50 @@ fn a_stopped_scan_says_how_far_it_came_and_can_be_gone_on_with() {
 }
 
 #[test]
+fn a_batch_in_steps_is_given_up_between_two_and_counts_nothing() {
+    let Some(device) = device() else { return };
+    let setup = Setup::detect();
+    let mut scanner = gpu_scanner(Algorithm::Scrypt, &device, GpuOptions::default(), &setup)
+        .expect("the device finds the known block");
+    let kernel = scan::prover(Algorithm::Scrypt, &setup).expect("a kernel for any machine");
+    let mut on_cpu = kernel.scanner(&setup).expect("it runs here");
+    let target = Target::new(U256::MAX >> 3usize).expect("a target above zero");
+    let job = Arc::new(Job::blob(JobId(1), Algorithm::Scrypt, &[3; 80], None, target).expect("a header"));
+    scanner.load(&job, None).expect("a job of its algorithm");
+    // Stopped at different moments, each scan going on where the last one stopped.
+    let (mut found, mut start) = (Candidates::with_capacity(100_000), 9);
+    for pause in [3, 17, 40, 71] {
+        let stop = StopFlag::new();
+        let (scanned, took) = thread::scope(|scope| {
+            let raised = scope.spawn(|| {
+                thread::sleep(Duration::from_millis(pause));
+                let raised = Instant::now();
+                stop.raise();
+                raised
+            });
+            let whole = space(start, (1 << 32) - start, 0, 1);
+            let scanned = scanner.scan(&whole, &stop, &mut found).expect("a space of the job's");
+            (scanned, raised.join().expect("no panic").elapsed())
+        });
+        assert_eq!(scanned.end, ScanEnd::Stopped);
+        // 50 ms are the aim; this machine may be busy with other things.
+        assert!(took < Duration::from_millis(500), "{took:?}");
+        start += scanned.tried;
+    }
+    // What was given up left nothing behind that a later batch counts.
+    let scanned = scanner.scan(&space(start, 70, 0, 1), &StopFlag::new(), &mut found);
+    assert_eq!(scanned.map(|scanned| scanned.tried).ok(), Some(70));
+    assert_eq!(found.as_slice(), all(on_cpu.as_mut(), &job, space(9, start + 70 - 9, 0, 1), 100_000));
+}
+
+#[test]
 fn a_device_and_a_cpu_share_the_work_of_an_engine() {
     let Some(device) = device() else { return };
     let setup = Setup::detect();
     let verifier = Verifier::new(scan::oracle(Algorithm::Sha256d).expect("an oracle"), setup.clone());
     let on_device = {
         let (verifier, setup) = (verifier.clone(), setup.clone());
-        let options = GpuOptions { intensity: Some(11) };
+        let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
         let make = move || {
             let scanner = gpu_scanner(Algorithm::Sha256d, &device, options, &setup)?;
             Ok((scanner, verifier.worker()?))

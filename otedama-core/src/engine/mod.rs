@@ -134,6 +134,18 @@ pub enum Event {
         /// Which one.
         worker: usize,
     },
+    /// A worker takes no more work until its device is fit for it, such as cool enough.
+    WorkerPaused {
+        /// Which one.
+        worker: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A worker that paused works again.
+    WorkerResumed {
+        /// Which one.
+        worker: usize,
+    },
     /// The last worker is gone.
     AllWorkersLost,
     /// All work is done and the source has no more. New work handed in at the same moment may overtake it.

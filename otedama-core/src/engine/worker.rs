@@ -68,6 +68,9 @@ pub(super) fn run(
 /// A device that has worked for so long is forgiven its earlier failures.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// How often a worker that rests asks whether it may go on.
+const REST: Duration = Duration::from_millis(100);
+
 /// Makes a worker's scanner anew after pauses, unless it has failed too often or the engine stops. Every
 /// failure is reported before the slice it held is put down: whoever hears of idleness has heard of it.
 fn revive(
@@ -142,7 +145,9 @@ impl Worker<'_> {
         let wanted_time = self.scanner.slice().unwrap_or(self.shared.config.slice);
         // The first slice is tiny; the pace then finds the right size within a few slices.
         let mut attempts = lanes as u64;
-        while let Some(slice) = self.shared.next_slice(attempts, lanes) {
+        while self.rest()
+            && let Some(slice) = self.shared.next_slice(attempts, lanes)
+        {
             self.in_hand = Some(slice.space.attempts());
             let wanted = (slice.generation, slice.epoch.as_deref().map(Epoch::depth));
             if self.loaded != Some(wanted) {
@@ -158,6 +163,22 @@ impl Worker<'_> {
             self.shared.put_down();
         }
         Ok(())
+    }
+
+    /// Waits, without a slice, as long as the scanner wants a rest; `false` when the engine stops meanwhile.
+    fn rest(&mut self) -> bool {
+        let worker = self.index;
+        let Some(reason) = self.scanner.rest() else { return true };
+        self.shared.tell(Event::WorkerPaused { worker, reason });
+        loop {
+            if !self.shared.pause(REST) {
+                return false;
+            }
+            if self.scanner.rest().is_none() {
+                self.shared.tell(Event::WorkerResumed { worker });
+                return true;
+            }
+        }
     }
 
     /// Scans a slice to its end or until it is stopped, as many versions at a time as the scanner

@@ -14,7 +14,11 @@ use cudarc::driver::sys::{CUdevice, CUdevice_attribute as Attribute, CUdeviceptr
 use cudarc::driver::{CudaContext, CudaStream, sys};
 use cudarc::nvrtc;
 
-use super::{Arg, Buffer, DeviceId, DeviceInfo, Entries, Gpu, GpuError, Kernel, PciAddress, Program, Queue};
+use super::cache::Key;
+use super::{
+    Arg, Buffer, DeviceId, DeviceInfo, Entries, Gpu, GpuError, Kernel, KernelCache, PciAddress, Program,
+    Queue,
+};
 
 // The driver's functions that are called here are all in CUDA 12.0 and earlier: cudarc panics where one is missing.
 const BLOCKING_SYNC: u32 = sys::CUctx_flags::CU_CTX_SCHED_BLOCKING_SYNC as u32;
@@ -34,7 +38,10 @@ pub(super) fn list() -> Result<Vec<DeviceInfo>, String> {
 }
 
 /// Makes one device ready; `None` if there is no such device.
-pub(super) fn open(ordinal: u32) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
+pub(super) fn open(
+    ordinal: u32,
+    cache: impl Fn(&DeviceInfo) -> KernelCache,
+) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
     let id = DeviceId::Cuda(ordinal);
     let Some(info) = list().unwrap_or_default().into_iter().find(|info| info.id == id) else {
         return Ok(None);
@@ -48,7 +55,8 @@ pub(super) fn open(ordinal: u32) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
         CudaContext::new(ordinal as usize).map_err(|e| failure(id, "cuDevicePrimaryCtxRetain", e))?;
     // SAFETY: what cudarc tracks events for, its own slices, is not used here.
     unsafe { context.disable_event_tracking() };
-    Ok(Some(Arc::new(Device { context, info })))
+    let cache = cache(&info);
+    Ok(Some(Arc::new(Device { context, info, cache })))
 }
 
 fn describe(device: CUdevice, ordinal: u32) -> Result<DeviceInfo, DriverError> {
@@ -111,6 +119,8 @@ fn failure(device: DeviceId, call: &'static str, error: DriverError) -> GpuError
 struct Device {
     context: Arc<CudaContext>,
     info: DeviceInfo,
+    /// Of what NVRTC makes; what is PTX already the driver keeps itself.
+    cache: KernelCache,
 }
 
 impl Device {
@@ -138,7 +148,7 @@ impl Device {
                 needs,
             },
             CUresult::CUDA_ERROR_INVALID_PTX | CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU => {
-                GpuError::Build { device: id, name: name.to_owned(), log: name_of(error) }
+                GpuError::Build { device: id, name: name.to_owned(), log: name_of(error), saved: None }
             }
             _ => failure(id, "cuModuleLoadData", error),
         })?;
@@ -154,11 +164,6 @@ impl Device {
         if !unsafe { nvrtc::sys::is_culib_present() } {
             return Err(GpuError::NoCompiler { device: id, name: name.to_owned() });
         }
-        let call = |call, error: nvrtc::result::NvrtcError| GpuError::Call {
-            device: id,
-            call,
-            code: format!("{:?}", error.0),
-        };
         let (major, minor) = self.info.compute.unwrap_or_default();
         let wanted = (10 * major + minor) as c_int;
         let arch = architectures().into_iter().filter(|&arch| arch <= wanted).max().unwrap_or(wanted);
@@ -171,16 +176,45 @@ impl Device {
         ];
         options
             .extend(defines.iter().map(|&(name, value)| format!("-D{name}={value}{}", super::suffix(value))));
+        let key = Key::new(&self.info, &version(), name, text, &options.join(" "));
+        let load = |kept: &[u8]| {
+            let (ptx, image) = unpack(kept)?;
+            self.load(name, &image, ptx, NVRTC_NEEDS).ok().map(|program| (program, Vec::new()))
+        };
+        let compile = || {
+            let (ptx, image) = self.run_nvrtc(name, text, &options, exact)?;
+            let kept = pack(&ptx, &image);
+            Ok((self.load(name, &image, ptx, NVRTC_NEEDS)?, kept))
+        };
+        let made = self.cache.program(&key, load, compile, |(_, kept)| Some(kept.clone()));
+        made.map(|(program, _)| program)
+    }
+
+    /// What NVRTC makes of a text: PTX, and the image to load (ending with a zero byte if it is text).
+    fn run_nvrtc(
+        &self,
+        name: &str,
+        text: &str,
+        options: &[String],
+        exact: bool,
+    ) -> Result<(String, Vec<u8>), GpuError> {
+        let id = self.info.id;
+        let call = |call, error: nvrtc::result::NvrtcError| GpuError::Call {
+            device: id,
+            call,
+            code: format!("{:?}", error.0),
+        };
         let invalid = |_| GpuError::Build {
             device: id,
             name: name.to_owned(),
             log: "the text holds a zero byte".to_owned(),
+            saved: None,
         };
         let (source, title) = (CString::new(text).map_err(invalid)?, CString::new(name).map_err(invalid)?);
         let program = nvrtc::result::create_program(&source, Some(&title))
             .map_err(|e| call("nvrtcCreateProgram", e))?;
         // SAFETY: the program was just made and is released below, once, after the last use.
-        let compiled = unsafe { nvrtc::result::compile_program(program, &options) };
+        let compiled = unsafe { nvrtc::result::compile_program(program, options) };
         // SAFETY: as above; each call writes as many bytes as its size says.
         let parts = unsafe {
             match compiled {
@@ -195,14 +229,41 @@ impl Device {
             String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
         };
         match parts {
-            Err(log) => Err(GpuError::Build { device: id, name: name.to_owned(), log: string(log) }),
+            Err(log) => {
+                Err(GpuError::Build { device: id, name: name.to_owned(), log: string(log), saved: None })
+            }
             Ok((ptx, cubin)) => {
                 let ptx = string(ptx.map_err(|e| call("nvrtcGetPTX", e))?);
                 let image = cubin.unwrap_or_else(|| format!("{ptx}\0").into_bytes());
-                self.load(name, &image, ptx, "of the same CUDA version as libnvrtc")
+                Ok((ptx, image))
             }
         }
     }
+}
+
+/// What a driver needs for NVRTC's output.
+const NVRTC_NEEDS: &str = "of the same CUDA version as libnvrtc";
+
+/// PTX and image as one: the length of the first, then both.
+fn pack(ptx: &str, image: &[u8]) -> Vec<u8> {
+    [&(ptx.len() as u64).to_le_bytes(), ptx.as_bytes(), image].concat()
+}
+
+/// PTX and image again; `None` if they are not there.
+fn unpack(kept: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (length, rest) = kept.split_first_chunk()?;
+    let (ptx, image) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    // A cubin says its own size, in its first bytes; text ends with a zero.
+    let ends = image.starts_with(b"\x7fELF") || image.ends_with(&[0]);
+    ends.then_some((String::from_utf8(ptx.to_vec()).ok()?, image.to_vec()))
+}
+
+/// NVRTC's version, as far as it tells.
+fn version() -> String {
+    let (mut major, mut minor): (c_int, c_int) = (0, 0);
+    // SAFETY: writes two ints.
+    let _ = unsafe { nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor) };
+    format!("NVRTC {major}.{minor}")
 }
 
 /// The compute capabilities NVRTC compiles for, as 10 * major + minor.
@@ -475,6 +536,17 @@ mod tests {
         let mut expected = vec![4; 28];
         (expected[25], expected[26]) = (8, 8);
         assert_eq!(sha256d, Some(expected));
+    }
+
+    #[test]
+    fn what_nvrtc_made_is_unpacked_as_it_was_packed() {
+        for image in [b"\x7fELF and more".as_slice(), b".version 8.0\n\0"] {
+            let packed = pack(".version", image);
+            assert_eq!(unpack(&packed), Some((".version".to_owned(), image.to_vec())));
+            assert_eq!(unpack(&packed[..15]), None);
+        }
+        assert_eq!(unpack(&pack("p", b"text without an end")), None);
+        assert_eq!(unpack(&[0xff; 20]), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What can go wrong with a device, one line each.
 
+use std::path::{Path, PathBuf};
+
 use super::DeviceId;
 
 /// Why a device did not do what it was asked.
@@ -18,7 +20,7 @@ pub enum GpuError {
         there: String,
     },
     /// Kernel text that does not compile; the log is whole.
-    #[error("kernel {name} does not compile on {device}: {}", first_error(.log))]
+    #[error("kernel {name} does not compile on {device}: {}{}", first_error(.log), place_of(.saved.as_deref()))]
     Build {
         /// The device it was compiled for.
         device: DeviceId,
@@ -26,6 +28,8 @@ pub enum GpuError {
         name: String,
         /// All the compiler said.
         log: String,
+        /// The file that holds it, if there is one.
+        saved: Option<PathBuf>,
     },
     /// Kernel text, but nothing to compile it with.
     #[error(
@@ -175,6 +179,10 @@ fn first_error(log: &str) -> &str {
     error.or_else(|| lines.next()).unwrap_or("the compiler says nothing")
 }
 
+fn place_of(saved: Option<&Path>) -> String {
+    saved.map_or(String::new(), |path| format!(" (all of it: {})", path.display()))
+}
+
 fn free_of(free: Option<u64>, total: u64) -> String {
     match free {
         Some(free) => format!("{free} of {total} bytes are free"),
@@ -190,13 +198,13 @@ mod tests {
     fn a_build_error_shows_one_line_and_keeps_the_log() {
         let log = "a.cl:1:1: warning: odd\n  a.cl:2:3: error: use of undeclared identifier 'x'\n";
         let device = DeviceId::OpenCl(0, 1);
-        let error = GpuError::Build { device, name: "toy".to_owned(), log: log.to_owned() };
+        let error = GpuError::Build { device, name: "toy".to_owned(), log: log.to_owned(), saved: None };
         assert_eq!(
             error.to_string(),
             "kernel toy does not compile on opencl:0.1: a.cl:2:3: error: use of undeclared identifier 'x'"
         );
         assert_eq!((error.log(), error.is_retryable()), (Some(log), false));
-        let silent = GpuError::Build { device, name: "toy".to_owned(), log: String::new() };
+        let silent = GpuError::Build { device, name: "toy".to_owned(), log: String::new(), saved: None };
         assert!(silent.to_string().ends_with("opencl:0.1: the compiler says nothing"), "{silent}");
     }
 

@@ -23,8 +23,10 @@ use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::job::Job;
 
+pub use cache::{CacheCounts, KernelCache};
 pub use error::GpuError;
 
+mod cache;
 mod cuda;
 mod error;
 mod opencl;
@@ -32,6 +34,7 @@ pub mod randomx;
 mod scrypt;
 mod sealed;
 mod sha256d;
+pub mod watch;
 
 /// Every device of every API that answers, and why the others do not.
 ///
@@ -48,14 +51,27 @@ pub fn devices() -> Inventory {
     inventory
 }
 
-/// Makes a device ready for work.
+/// Makes a device ready for work. What it compiles is kept in [`KernelCache::user`], unless the device is a CPU, whose
+/// driver (PoCL) keeps kernels itself.
 ///
 /// # Errors
 /// [`GpuError::NoDevice`] naming those there are, or the driver's failure.
 pub fn open(id: DeviceId) -> Result<Arc<dyn Gpu>, GpuError> {
+    open_cached(id, |info| if info.is_cpu { KernelCache::none() } else { KernelCache::user() })
+}
+
+/// Makes a device ready for work, with a cache for what it compiles.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(id: DeviceId, cache: &KernelCache) -> Result<Arc<dyn Gpu>, GpuError> {
+    open_cached(id, |_| cache.clone())
+}
+
+fn open_cached(id: DeviceId, cache: impl Fn(&DeviceInfo) -> KernelCache) -> Result<Arc<dyn Gpu>, GpuError> {
     let opened = match id {
-        DeviceId::Cuda(ordinal) => cuda::open(ordinal)?,
-        DeviceId::OpenCl(platform, device) => opencl::open(platform, device)?,
+        DeviceId::Cuda(ordinal) => cuda::open(ordinal, cache)?,
+        DeviceId::OpenCl(platform, device) => opencl::open(platform, device, cache)?,
     };
     opened.ok_or_else(|| GpuError::NoDevice { id, there: devices().to_string() })
 }
@@ -423,18 +439,34 @@ pub(crate) trait Search: Send {
         false
     }
 
-    /// Enqueues the search of nonces `first` to `first + count - 1`; `count` is a multiple of the granule. Hits
-    /// go to `hits` (layout: `otd_hit`), which the caller has zeroed and which has room for `room`. `slot` is 0
-    /// or 1: which of the two queues, for families that keep scratch memory for each.
+    /// In how many steps a batch is enqueued: one, unless it takes long; then steps of some 12 ms at full load, so
+    /// that a batch can be given up between two.
+    fn steps(&self) -> u32 {
+        1
+    }
+
+    /// Enqueues a step of the search of a batch, all steps in order. Between them other batches go on in the other
+    /// slot, and another version of the job may be loaded (if [`Search::loads_between_launches`]). `slot` is 0 or
+    /// 1: which of the two queues, for families that keep scratch memory for each.
     fn enqueue(
         &mut self,
         slot: usize,
         queue: &mut dyn Queue,
-        first: u64,
-        count: u32,
-        hits: &Buffer,
-        room: u32,
+        step: u32,
+        batch: &Batch<'_>,
     ) -> Result<(), GpuError>;
+}
+
+/// Nonces to search.
+pub(crate) struct Batch<'a> {
+    /// The first.
+    pub(crate) first: u64,
+    /// How many, a multiple of the granule.
+    pub(crate) count: u32,
+    /// Where hits go (layout: `otd_hit`); the caller has zeroed it.
+    pub(crate) hits: &'a Buffer,
+    /// How many it has room for.
+    pub(crate) room: u32,
 }
 
 #[cfg(test)]

@@ -3,14 +3,18 @@
 //! Every handle is released by the value that owns it, and every value keeps the context it lives in. OpenCL's
 //! functions may be called from any thread, but for the arguments of a kernel, which are set under a lock.
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cl3::types::{cl_context, cl_device_id, cl_int, cl_kernel, cl_mem, cl_program, cl_uint};
 use cl3::{command_queue, context, device, error_codes, kernel, memory, platform, program};
 
-use super::{Arg, Buffer, DeviceId, DeviceInfo, Entries, Gpu, GpuError, Kernel, PciAddress, Program, Queue};
+use super::cache::Key;
+use super::{
+    Arg, Buffer, DeviceId, DeviceInfo, Entries, Gpu, GpuError, Kernel, KernelCache, PciAddress, Program,
+    Queue,
+};
 
 /// Queries that tell a PCI address, one per vendor's extension: `cl_khr_pci_bus_info` (four u32: domain, bus,
 /// device, function), `cl_nv_device_attribute_query` (one u32 each), `cl_amd_device_attribute_query` (24 bytes,
@@ -28,13 +32,18 @@ pub(super) fn list() -> Result<Vec<DeviceInfo>, String> {
 }
 
 /// Makes one device ready; `None` if there is no such device.
-pub(super) fn open(platform: u32, device: u32) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
+pub(super) fn open(
+    platform: u32,
+    device: u32,
+    cache: impl Fn(&DeviceInfo) -> KernelCache,
+) -> Result<Option<Arc<dyn Gpu>>, GpuError> {
     let Some((handle, info)) = find(|p, d| (p, d) == (platform, device)).unwrap_or_default().pop() else {
         return Ok(None);
     };
     let failed = |code| failure(info.id, "clCreateContext", code);
     let context = context::create_context(&[handle], ptr::null(), None, ptr::null_mut()).map_err(failed)?;
-    Ok(Some(Arc::new(Device(Arc::new(Context { context, device: handle, info })))))
+    let cache = cache(&info);
+    Ok(Some(Arc::new(Device { context: Arc::new(Context { context, device: handle, info }), cache })))
 }
 
 /// Those devices that are wanted, by platform and number in it.
@@ -94,8 +103,9 @@ fn pci(ask: &dyn Fn(u32) -> Option<Vec<u8>>) -> Option<PciAddress> {
         let part = |index: usize| number(&answer[4 * index..][..4]) as u32;
         return Some(PciAddress { domain: part(0), bus: part(1) as u8, device: part(2) as u8 });
     }
-    if let (Some(bus), Some(slot)) = (ask(PCI_BUS_ID_NV), ask(PCI_SLOT_ID_NV)) {
-        let domain = ask(PCI_DOMAIN_ID_NV).map_or(0, |domain| number(&domain) as u32);
+    let word = |query| ask(query).filter(|answer| answer.len() == 4);
+    if let (Some(bus), Some(slot)) = (word(PCI_BUS_ID_NV), word(PCI_SLOT_ID_NV)) {
+        let domain = word(PCI_DOMAIN_ID_NV).map_or(0, |domain| number(&domain) as u32);
         // The slot holds the device above three bits of function.
         return Some(PciAddress { domain, bus: number(&bus) as u8, device: (number(&slot) >> 3) as u8 });
     }
@@ -139,45 +149,76 @@ impl Drop for Context {
     }
 }
 
-struct Device(Arc<Context>);
+struct Device {
+    context: Arc<Context>,
+    cache: KernelCache,
+}
 
-impl Gpu for Device {
-    fn info(&self) -> &DeviceInfo {
-        &self.0.info
-    }
-
-    fn compile(&self, name: &str, text: &str, defines: &[(&str, u64)]) -> Result<Program, GpuError> {
-        let (context, id) = (&self.0, self.0.info.id);
-        let handle = program::create_program_with_source(context.context, &[text])
-            .map_err(|code| failure(id, "clCreateProgramWithSource", code))?;
+impl Device {
+    /// Builds a program from its text or from what an earlier build left.
+    fn build(&self, name: &str, handle: cl_program, options: &CStr) -> Result<Built, GpuError> {
+        let (context, id) = (&self.context, self.context.info.id);
         let built = Built { handle, name: name.to_owned(), context: Arc::clone(context) };
-        let options = options(defines, context.info.is_cpu);
-        let build = program::build_program(handle, &[context.device], &options, None, ptr::null_mut());
-        match build {
-            Ok(()) => Ok(Program(Arc::new(Arc::new(built)))),
+        match program::build_program(handle, &[context.device], options, None, ptr::null_mut()) {
+            Ok(()) => Ok(built),
             Err(error_codes::CL_BUILD_PROGRAM_FAILURE) => {
                 let query = program::CL_PROGRAM_BUILD_LOG;
                 let log = program::get_program_build_data(handle, context.device, query).unwrap_or_default();
                 let log = String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned();
-                Err(GpuError::Build { device: id, name: name.to_owned(), log })
+                Err(GpuError::Build { device: id, name: name.to_owned(), log, saved: None })
             }
             Err(code) => Err(failure(id, "clBuildProgram", code)),
         }
     }
 
+    /// A program from what an earlier build left; `None` if the driver does not take it.
+    fn load(&self, name: &str, binary: &[u8], options: &CStr) -> Option<Built> {
+        let context = &self.context;
+        // SAFETY: the device is the context's, and there is one binary for one device. The driver copies it, and is
+        // trusted to refuse what is none of its own: the checksum saw to it that this is what it once gave.
+        let made =
+            unsafe { program::create_program_with_binary(context.context, &[context.device], &[binary]) };
+        self.build(name, made.ok()?, options).ok()
+    }
+}
+
+impl Gpu for Device {
+    fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    fn compile(&self, name: &str, text: &str, defines: &[(&str, u64)]) -> Result<Program, GpuError> {
+        let context = &self.context;
+        let options = options(defines, context.info.is_cpu);
+        let compile = || {
+            let handle = program::create_program_with_source(context.context, &[text])
+                .map_err(|code| failure(context.info.id, "clCreateProgramWithSource", code))?;
+            self.build(name, handle, &options)
+        };
+        let key = Key::new(&context.info, "", name, text, &options.to_string_lossy());
+        let load = |binary: &[u8]| self.load(name, binary, &options);
+        let built = self.cache.program(&key, load, compile, Built::binary)?;
+        Ok(Program(Arc::new(Arc::new(built))))
+    }
+
     fn buffer(&self, bytes: u64) -> Result<Buffer, GpuError> {
-        let DeviceInfo { id, max_buffer, memory: total, .. } = self.0.info;
+        let DeviceInfo { id, max_buffer, memory: total, .. } = self.context.info;
         let wanted = bytes;
         if bytes > max_buffer {
             return Err(GpuError::BufferTooLarge { device: id, wanted, max: max_buffer });
         }
         // SAFETY: no host pointer is given, so OpenCL allocates by itself.
         let made = unsafe {
-            memory::create_buffer(self.0.context, memory::CL_MEM_READ_WRITE, bytes as usize, ptr::null_mut())
+            memory::create_buffer(
+                self.context.context,
+                memory::CL_MEM_READ_WRITE,
+                bytes as usize,
+                ptr::null_mut(),
+            )
         };
         match made {
             Ok(handle) => {
-                Ok(Buffer { bytes, handle: Box::new(Memory { handle, context: Arc::clone(&self.0) }) })
+                Ok(Buffer { bytes, handle: Box::new(Memory { handle, context: Arc::clone(&self.context) }) })
             }
             Err(error_codes::CL_MEM_OBJECT_ALLOCATION_FAILURE | error_codes::CL_OUT_OF_RESOURCES) => {
                 Err(GpuError::Memory { device: id, wanted, free: None, total })
@@ -188,9 +229,10 @@ impl Gpu for Device {
 
     fn queue(&self) -> Result<Box<dyn Queue>, GpuError> {
         // SAFETY: context and device are alive and belong together; no property means: in order.
-        let made = unsafe { command_queue::create_command_queue(self.0.context, self.0.device, 0) };
-        let handle = made.map_err(|code| failure(self.0.info.id, "clCreateCommandQueue", code))?;
-        Ok(Box::new(Commands { handle, context: Arc::clone(&self.0) }))
+        let made =
+            unsafe { command_queue::create_command_queue(self.context.context, self.context.device, 0) };
+        let handle = made.map_err(|code| failure(self.context.info.id, "clCreateCommandQueue", code))?;
+        Ok(Box::new(Commands { handle, context: Arc::clone(&self.context) }))
     }
 }
 
@@ -211,6 +253,14 @@ struct Built {
     handle: cl_program,
     name: String,
     context: Arc<Context>,
+}
+
+impl Built {
+    /// What the driver made of the text, to be kept.
+    fn binary(&self) -> Option<Vec<u8>> {
+        let binaries = program::get_program_info(self.handle, program::CL_PROGRAM_BINARIES).ok()?;
+        Vec::<Vec<u8>>::from(binaries).pop().filter(|binary| !binary.is_empty())
+    }
 }
 
 // SAFETY: as for `Context`.

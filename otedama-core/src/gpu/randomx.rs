@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::algo::randomx::config::{Params, Revision};
 use crate::algo::randomx::dataset::{Dataset as _, Light};
 use crate::algo::randomx::superscalar::{Kind, Program};
@@ -340,7 +340,30 @@ impl Kernels {
     pub fn enqueue(
         &self,
         queue: &mut dyn Queue,
+        on: (&Items, &Memory, &Input),
+        first: u64,
+        count: u32,
+        hits: Hits<'_>,
+    ) -> Result<(), GpuError> {
+        (0..self.steps()).try_for_each(|step| self.enqueue_step(queue, on, step, first, count, hits))
+    }
+
+    /// Launches of `rx_execute` for a program.
+    fn pieces(&self) -> u32 {
+        (self.params.program_iterations as u32).div_ceil(ITERATIONS)
+    }
+
+    /// How many steps a batch has: each is a piece of a program.
+    fn steps(&self) -> u32 {
+        self.params.program_count as u32 * self.pieces()
+    }
+
+    /// Enqueues a step of [`Kernels::enqueue`].
+    fn enqueue_step(
+        &self,
+        queue: &mut dyn Queue,
         (items, memory, input): (&Items, &Memory, &Input),
+        step: u32,
         first: u64,
         count: u32,
         hits: Hits<'_>,
@@ -353,28 +376,30 @@ impl Kernels {
         let stride = Arg::U32(memory.hashes);
         let [states, scratchpads, programs, reciprocals] =
             [&memory.states, &memory.scratchpads, &memory.programs, &memory.reciprocals].map(Arg::Buffer);
-        let (blob, blob_bytes) = (Arg::Buffer(&input.blob), Arg::U32(input.blob_bytes));
-        let seed = [blob, blob_bytes, Arg::U32(input.nonce_at), Arg::U64(first), states, stride];
-        queue.launch(&self.seed, groups, &seed)?;
-        queue.launch(&self.fill, 4 * groups, &[states, stride, scratchpads])?;
-        let dataset = [&items.first, items.second.as_ref().unwrap_or(&items.first)].map(Arg::Buffer);
-        let iterations = self.params.program_iterations as u32;
-        for number in 0..self.params.program_count as u32 {
+        if step == 0 {
+            let (blob, blob_bytes) = (Arg::Buffer(&input.blob), Arg::U32(input.blob_bytes));
+            let seed = [blob, blob_bytes, Arg::U32(input.nonce_at), Arg::U64(first), states, stride];
+            queue.launch(&self.seed, groups, &seed)?;
+            queue.launch(&self.fill, 4 * groups, &[states, stride, scratchpads])?;
+        }
+        let (number, piece) = (step / self.pieces(), step % self.pieces());
+        if piece == 0 {
             let variant = Arg::Buffer(&self.variant);
             let program = [states, stride, programs, reciprocals, variant, Arg::U32(number)];
             queue.launch(&self.program, groups, &program)?;
-            for from in (0..iterations).step_by(ITERATIONS as usize) {
-                let to = Arg::U32(iterations.min(from + ITERATIONS));
-                let [dataset, rest] = dataset;
-                let from = Arg::U32(from);
-                let execute = [states, stride, programs, reciprocals, scratchpads, dataset, rest, from, to];
-                queue.launch(&self.execute, groups, &execute)?;
-            }
+        }
+        let [dataset, rest] = [&items.first, items.second.as_ref().unwrap_or(&items.first)].map(Arg::Buffer);
+        let from = piece * ITERATIONS;
+        let to = Arg::U32((from + ITERATIONS).min(self.params.program_iterations as u32));
+        let from = Arg::U32(from);
+        let execute = [states, stride, programs, reciprocals, scratchpads, dataset, rest, from, to];
+        queue.launch(&self.execute, groups, &execute)?;
+        if step + 1 < self.steps() {
+            return Ok(());
         }
         queue.launch(&self.fingerprint, 4 * groups, &[states, stride, scratchpads])?;
         let (count, target) = (Arg::U32(count), Arg::U64(input.target_top));
-        let hits = [Arg::Buffer(hits.buffer), Arg::U32(hits.room)];
-        let [buffer, room] = hits;
+        let [buffer, room] = [Arg::Buffer(hits.buffer), Arg::U32(hits.room)];
         queue.launch(&self.finish, groups, &[states, stride, Arg::U64(first), count, target, buffer, room])
     }
 }
@@ -481,20 +506,22 @@ impl Search for RandomX {
         self.memory[0].hashes
     }
 
+    fn steps(&self) -> u32 {
+        self.kernels.steps()
+    }
+
     fn enqueue(
         &mut self,
         slot: usize,
         queue: &mut dyn Queue,
-        first: u64,
-        count: u32,
-        hits: &Buffer,
-        room: u32,
+        step: u32,
+        &Batch { first, count, hits, room }: &Batch<'_>,
     ) -> Result<(), GpuError> {
         let (Some((_, items)), Some(input)) = (&self.items, &self.input) else {
             return Err(self.unsuited("a search before a job".to_owned()));
         };
         let on = (items, &self.memory[slot], input);
-        self.kernels.enqueue(queue, on, first, count, Hits { buffer: hits, room })
+        self.kernels.enqueue_step(queue, on, step, first, count, Hits { buffer: hits, room })
     }
 }
 
@@ -542,9 +569,10 @@ mod tests {
         let queue = queue.as_mut();
         let mut search = RandomX::new(&device, Params::of(ALGORITHM).unwrap(), queue).unwrap();
         let hits = device.buffer(4 + 8 * 4).unwrap();
+        let batch = |first, count| Batch { first, count, hits: &hits, room: 4 };
         let granule = search.granule();
         assert!(search.max_batch() >= granule);
-        let early = search.enqueue(0, queue, 0, granule, &hits, 4).unwrap_err().to_string();
+        let early = search.enqueue(0, queue, 0, &batch(0, granule)).unwrap_err().to_string();
         assert!(early.contains("before a job"), "{early}");
 
         let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
@@ -577,7 +605,9 @@ mod tests {
             assert!(without.contains("without an epoch"), "{without}");
             search.load(&job, Some(&epoch), queue).unwrap();
             queue.zero(&hits, 0, hits.bytes()).unwrap();
-            search.enqueue(slot, queue, first, granule, &hits, 4).unwrap();
+            for step in 0..search.steps() {
+                search.enqueue(slot, queue, step, &batch(first, granule)).unwrap();
+            }
             let mut found = [0; 12];
             queue.read(&hits, 0, &mut found).unwrap();
             let index = digests.iter().position(|digest| digest.meets(ALGORITHM, &target)).unwrap();
@@ -589,7 +619,7 @@ mod tests {
         let refused = search.load(&Arc::new(foreign), None, queue).unwrap_err().to_string();
         assert!(refused.contains("kernels of rx/0"), "{refused}");
         let many = search.max_batch() + granule;
-        let refused = search.enqueue(0, queue, 0, many, &hits, 4).unwrap_err().to_string();
+        let refused = search.enqueue(0, queue, 0, &batch(0, many)).unwrap_err().to_string();
         assert!(refused.contains("there is memory for"), "{refused}");
     }
 }

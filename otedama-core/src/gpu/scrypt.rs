@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Buffer, DeviceInfo, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Buffer, DeviceInfo, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::epoch::Epoch;
 use crate::job::{Job, Work};
 use crate::primitive::sha256::{IV, block_from_bytes, compress};
@@ -27,7 +27,10 @@ const SCRATCHPAD: u64 = 1024 * 128;
 const STATE: u64 = 48 * 4;
 
 /// Steps of a loop in one launch: eight launches make a batch, so a screen on the same card is served between.
-const STEPS: usize = 256;
+const STEPS: u32 = 256;
+
+/// Launches of one of the two loops.
+const LOOP_LAUNCHES: u32 = 1024 / STEPS;
 
 pub(super) fn search(gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
     let mut plan = Plan::new(gpu.info());
@@ -95,14 +98,17 @@ impl Search for Scrypt {
         true
     }
 
+    /// The launches of the two loops.
+    fn steps(&self) -> u32 {
+        2 * LOOP_LAUNCHES
+    }
+
     fn enqueue(
         &mut self,
         slot: usize,
         queue: &mut dyn Queue,
-        first: u64,
-        count: u32,
-        hits: &Buffer,
-        room: u32,
+        step: u32,
+        &Batch { first, count, hits, room }: &Batch<'_>,
     ) -> Result<(), GpuError> {
         let Slot { state, rows } = &self.slots[slot];
         let groups = count.div_ceil(GROUP);
@@ -110,18 +116,21 @@ impl Search for Scrypt {
         // A job of Scrypt has 2^32 nonces.
         let first = Arg::U32(first as u32);
 
-        let mut args = [lanes; WORDS + 3];
-        for (arg, word) in args.iter_mut().zip(self.words) {
-            *arg = Arg::U32(word);
-        }
-        args[WORDS..].copy_from_slice(&[first, lanes, Arg::Buffer(state)]);
-        queue.launch(&self.begin, groups, &args)?;
-        for kernel in [&self.fill, &self.mix] {
-            for from in (0..1024).step_by(STEPS) {
-                let steps = [Arg::U32(from), Arg::U32(from + STEPS as u32)];
-                let args = [Arg::Buffer(state), Arg::Buffer(rows), lanes, steps[0], steps[1]];
-                queue.launch(kernel, groups, &args)?;
+        if step == 0 {
+            let mut args = [lanes; WORDS + 3];
+            for (arg, word) in args.iter_mut().zip(self.words) {
+                *arg = Arg::U32(word);
             }
+            args[WORDS..].copy_from_slice(&[first, lanes, Arg::Buffer(state)]);
+            queue.launch(&self.begin, groups, &args)?;
+        }
+        let kernel = if step < LOOP_LAUNCHES { &self.fill } else { &self.mix };
+        let from = step % LOOP_LAUNCHES * STEPS;
+        let steps = [Arg::U32(from), Arg::U32(from + STEPS)];
+        let args = [Arg::Buffer(state), Arg::Buffer(rows), lanes, steps[0], steps[1]];
+        queue.launch(kernel, groups, &args)?;
+        if step + 1 < self.steps() {
+            return Ok(());
         }
         let count = Arg::U32(count);
         let top = Arg::U64(self.target_top);

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 
 use otedama_kernels::ETHASH;
 
-use super::{Arg, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::algo::ethash::{EthashEpoch, Light, Params};
 use crate::algo::kawpow::period_of;
 use crate::algorithm::Algorithm;
@@ -270,10 +270,8 @@ impl Search for Sealed {
         &mut self,
         _: usize,
         queue: &mut dyn Queue,
-        first: u64,
-        count: u32,
-        hits: &Buffer,
-        room: u32,
+        _: u32,
+        &Batch { first, count, hits, room }: &Batch<'_>,
     ) -> Result<(), GpuError> {
         let (Some(work), Some(dag), Some(kernel)) = (&self.work, &self.dag, self.kernel()) else {
             return Err(self.unsuited("no job is loaded".to_owned()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::epoch::Epoch;
 use crate::job::{Job, Work};
 use crate::primitive::sha256::{IV, K, block_from_bytes, compress, round, small_sigma0, small_sigma1};
@@ -53,10 +53,8 @@ impl Search for Sha256d {
         &mut self,
         _: usize,
         queue: &mut dyn Queue,
-        first: u64,
-        count: u32,
-        hits: &Buffer,
-        room: u32,
+        _: u32,
+        &Batch { first, count, hits, room }: &Batch<'_>,
     ) -> Result<(), GpuError> {
         let mut args = [Arg::U32(0); WORDS + 5];
         for (arg, word) in args.iter_mut().zip(self.words) {

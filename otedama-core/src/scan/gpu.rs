@@ -10,6 +10,8 @@
 //!
 //! - A launch takes some [`LAUNCH`], so a raised stop flag is seen in time; how many nonces that are is
 //!   measured while scanning, unless the intensity is fixed.
+//! - A family whose batches take longer (Scrypt, RandomX) splits each into steps of that length. Both queues' batches
+//!   go on step by step; a raised stop flag is seen between two steps, and the batches under way count nothing.
 //! - A buffer of hits that overflows (a target nearly everything meets) makes the scanner search the column
 //!   again in halves, so no hit is lost, and `Full` means what it means for a CPU.
 //! - A kernel looks at the top of a target only. Its hits are hashed on the CPU: near misses are dropped here,
@@ -20,17 +22,18 @@ use std::time::{Duration, Instant};
 
 use super::{
     Attempt, Candidates, Hasher, KernelError, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo, Setup,
-    StopFlag, check_load, check_scan, prover,
+    StopFlag, check_load, check_scan, prover, watched,
 };
 use crate::algorithm::{Algorithm, EpochKind};
 use crate::epoch::Epoch;
-use crate::gpu::{self, Buffer, Gpu, GpuError, Queue, Search};
+use crate::gpu::watch::{self, TemperatureLimit};
+use crate::gpu::{self, Batch, Buffer, Gpu, GpuError, Queue, Search};
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, NonceRange, SearchSpace, VersionRange, Work};
 use crate::selftest;
 use crate::target::U256;
 
-/// How long a launch should take. Two are under way at a time, so a scan stops within some 30 ms.
+/// How long a launch, or a step of one, should take. Two are under way at a time, so a scan stops within some 30 ms.
 const LAUNCH: Duration = Duration::from_millis(12);
 
 /// How long an engine's slice should be: enough launches that the pauses between slices do not count.
@@ -46,11 +49,20 @@ const MAX_VERSIONS: u32 = 64;
 const ROOM: u32 = 1024;
 
 /// How a device is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuOptions {
     /// Nonces per launch as a power of two, 1 to 25 and up to what the device's memory allows; `None` finds the
     /// number that makes launches of some 12 ms.
     pub intensity: Option<u8>,
+    /// When an engine lets the device rest, if its temperature can be read; `None` never does.
+    pub limit: Option<TemperatureLimit>,
+}
+
+impl Default for GpuOptions {
+    /// Launches of some 12 ms; a rest at 85 degrees.
+    fn default() -> GpuOptions {
+        GpuOptions { intensity: None, limit: Some(TemperatureLimit::default()) }
+    }
 }
 
 /// A scanner on a device, which has found the known nonces there are for its algorithm (those that need no
@@ -71,7 +83,11 @@ pub fn gpu_scanner(
         selftest::scanner(&mut scanner)
             .map_err(|error| GpuError::Wrong { device: gpu.info().id, reason: error.to_string() })?;
     }
-    Ok(Box::new(scanner))
+    let scanner = Box::new(scanner);
+    Ok(match options.limit.zip(watch::sensor(gpu.info())) {
+        Some((limit, sensor)) => watched(scanner, sensor, limit),
+        None => scanner,
+    })
 }
 
 /// The kernel's name in reports: there is one family for each function, whichever API runs it.
@@ -118,6 +134,19 @@ struct Line {
 struct Launch {
     nonces: NonceRange,
     version: u32,
+    /// The steps that are done or under way, and all.
+    step: u32,
+    steps: u32,
+}
+
+/// What became of a launch.
+enum Collected {
+    /// Its hits are taken, if there was one.
+    Taken,
+    /// More hits than there is room for.
+    Overflow,
+    /// It was stopped between two steps and counts nothing; its nonces begin here.
+    Abandoned(u64),
 }
 
 /// What became of a column.
@@ -211,7 +240,7 @@ impl GpuScanner {
         stop: &StopFlag,
     ) -> Result<Column, GpuError> {
         self.hits.clear();
-        let (mut overflow, mut stopped) = (false, None);
+        let (mut overflow, mut done) = (false, nonces.count);
         let mut slot = 0;
         'all: for skipped in (0..nonces.count).step_by(batch as usize) {
             let piece = NonceRange {
@@ -219,47 +248,91 @@ impl GpuScanner {
                 count: u64::from(batch).min(nonces.count - skipped),
             };
             for version in versions.start..versions.start + versions.count {
-                overflow |= self.collect(slot)?;
-                if overflow {
-                    break 'all;
+                match self.collect(slot, stop)? {
+                    Collected::Taken => {}
+                    Collected::Overflow => {
+                        overflow = true;
+                        break 'all;
+                    }
+                    Collected::Abandoned(start) => {
+                        done = done.min(start - nonces.start);
+                        break 'all;
+                    }
                 }
                 if stop.is_raised() {
                     // What is under way belongs to pieces before this one, or to this piece's first versions,
                     // which do not count: a nonce is done with all its versions.
-                    stopped = Some(skipped);
+                    done = skipped;
                     break 'all;
                 }
                 self.load_version(version)?;
-                self.launch(slot, Launch { nonces: piece, version })?;
+                self.launch(slot, piece, version)?;
                 slot = 1 - slot;
             }
         }
         // The older launch first.
-        overflow |= self.collect(slot)?;
-        overflow |= self.collect(1 - slot)?;
+        for slot in [slot, 1 - slot] {
+            match self.collect(slot, stop)? {
+                Collected::Taken => {}
+                Collected::Overflow => overflow = true,
+                Collected::Abandoned(start) => done = done.min(start - nonces.start),
+            }
+        }
         if overflow {
             return Ok(Column::Overflow);
         }
-        let done = stopped.unwrap_or(nonces.count);
         self.hits.retain(|hit| hit.0 - nonces.start < done);
         self.hits.sort_unstable();
         Ok(Column::Done(done))
     }
 
-    fn launch(&mut self, slot: usize, launch: Launch) -> Result<(), GpuError> {
+    fn launch(&mut self, slot: usize, nonces: NonceRange, version: u32) -> Result<(), GpuError> {
+        let steps = self.search.steps().max(1);
+        self.lines[slot].running = Some(Launch { nonces, version, step: 0, steps });
+        self.advance(slot)
+    }
+
+    /// Enqueues the next step of the launch in this slot, if it has one.
+    fn advance(&mut self, slot: usize) -> Result<(), GpuError> {
         let line = &mut self.lines[slot];
+        let Some(launch) = line.running.as_mut().filter(|launch| launch.step < launch.steps) else {
+            return Ok(());
+        };
         // A batch fits 32 bits, and so does the next multiple of the granule (`whole`).
         let count = (launch.nonces.count as u32).next_multiple_of(self.search.granule().max(1));
-        self.search.enqueue(slot, line.queue.as_mut(), launch.nonces.start, count, &line.hits, self.room)?;
-        line.running = Some(launch);
+        let batch = Batch { first: launch.nonces.start, count, hits: &line.hits, room: self.room };
+        self.search.enqueue(slot, line.queue.as_mut(), launch.step, &batch)?;
+        launch.step += 1;
         Ok(())
     }
 
-    /// Waits for the launch in this slot, if there is one, and takes its hits. Whether there were more than
-    /// there is room for.
-    fn collect(&mut self, slot: usize) -> Result<bool, GpuError> {
+    /// Drives the launch in this slot to its last step, and the other one with it. Whether it got there.
+    fn drive(&mut self, slot: usize, stop: &StopFlag) -> Result<bool, GpuError> {
+        let is_short = |line: &Line| line.running.is_some_and(|launch| launch.step < launch.steps);
+        while is_short(&self.lines[slot]) {
+            for slot in [slot, 1 - slot] {
+                if stop.is_raised() {
+                    return Ok(false);
+                }
+                if is_short(&self.lines[slot]) {
+                    self.lines[slot].queue.finish()?;
+                    self.advance(slot)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for the launch in this slot, if there is one, and takes its hits.
+    fn collect(&mut self, slot: usize, stop: &StopFlag) -> Result<Collected, GpuError> {
+        let whole = self.drive(slot, stop)?;
         let line = &mut self.lines[slot];
-        let Some(Launch { nonces, version }) = line.running.take() else { return Ok(false) };
+        let Some(Launch { nonces, version, .. }) = line.running.take() else { return Ok(Collected::Taken) };
+        if !whole {
+            line.queue.finish()?;
+            line.queue.zero(&line.hits, 0, 4)?;
+            return Ok(Collected::Abandoned(nonces.start));
+        }
         let word = |bytes: &[u8], index: usize| {
             u32::from_le_bytes([
                 bytes[4 * index],
@@ -271,11 +344,11 @@ impl GpuScanner {
         line.queue.read(&line.hits, 0, &mut self.bytes[..4])?;
         let count = word(&self.bytes, 0);
         if count == 0 {
-            return Ok(false);
+            return Ok(Collected::Taken);
         }
         line.queue.zero(&line.hits, 0, 4)?;
         if count > self.room {
-            return Ok(true);
+            return Ok(Collected::Overflow);
         }
         let bytes = hits_bytes(count) as usize;
         line.queue.read(&line.hits, 0, &mut self.bytes[..bytes])?;
@@ -287,7 +360,7 @@ impl GpuScanner {
                 self.hits.push((nonce, version));
             }
         }
-        Ok(false)
+        Ok(Collected::Taken)
     }
 
     /// Hashes the hits and keeps those that meet the target. If the candidates are full, says at which nonce: none
@@ -327,7 +400,8 @@ impl GpuScanner {
     /// Follows the time that launches take; growing fourfold at most, for the first are tiny.
     fn adapt(&mut self, tried: u64, launches: u64, took: Duration) {
         if self.adapts && launches > 0 {
-            let wanted = tried as f64 * LAUNCH.as_secs_f64() / took.as_secs_f64().max(1e-6);
+            let wanted_time = LAUNCH * self.search.steps().max(1);
+            let wanted = tried as f64 * wanted_time.as_secs_f64() / took.as_secs_f64().max(1e-6);
             let batch = f64::from(self.batch);
             self.batch = self.whole(wanted.clamp(batch / 4.0, batch * 4.0) as u64);
         }

@@ -17,6 +17,8 @@ use crate::job::{Candidate, Job, JobError, SearchSpace};
 #[cfg(feature = "gpu")]
 pub use gpu::{GpuOptions, gpu_scanner};
 pub use table::{Kernel, KernelError, Setup, kernel, kernels, oracle, prover};
+#[cfg(feature = "gpu")]
+pub use watched::watched;
 
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -25,6 +27,8 @@ mod scrypt;
 mod sealed;
 mod sha256d;
 mod table;
+#[cfg(feature = "gpu")]
+mod watched;
 
 /// Searches ranges of nonces (and versions) for one job at a time.
 pub trait Scanner: Send {
@@ -34,6 +38,12 @@ pub trait Scanner: Send {
     /// How long an engine's slice for this scanner should take; `None` leaves it to the engine. For devices
     /// that lose time at every pause and look at the stop flag themselves.
     fn slice(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Why the scanner should not work now, such as a device that is too hot. An engine asks before every slice, and
+    /// while there is a reason again and again.
+    fn rest(&mut self) -> Option<String> {
         None
     }
 

@@ -70,7 +70,7 @@ fn agrees(sealed: &mut Sealed, queue: &mut dyn Queue, epoch: &Arc<Epoch>, height
     sealed.load(&job(epoch, height, target), Some(epoch), queue).unwrap();
     let hits = sealed.gpu.buffer(4 + 8 * u64::from(ROOM)).unwrap();
     queue.zero(&hits, 0, hits.bytes()).unwrap();
-    sealed.enqueue(0, queue, FIRST, nonces, &hits, ROOM).unwrap();
+    sealed.enqueue(0, queue, 0, &Batch { first: FIRST, count: nonces, hits: &hits, room: ROOM }).unwrap();
     let mut bytes = vec![0; hits.bytes() as usize];
     queue.read(&hits, 0, &mut bytes).unwrap();
     let words: Vec<u32> = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
@@ -175,7 +175,8 @@ fn what_cannot_be_done_is_said() {
     let mut sealed = Sealed::new(&ETHASH, &gpu, 1 << 30).unwrap();
     let easy = job(&epoch, 0, [0xff; 32]);
     let hits = gpu.buffer(4).unwrap();
-    assert!(sealed.enqueue(0, queue.as_mut(), 0, GRANULE, &hits, 0).is_err(), "no job is loaded");
+    let batch = Batch { first: 0, count: GRANULE, hits: &hits, room: 0 };
+    assert!(sealed.enqueue(0, queue.as_mut(), 0, &batch).is_err(), "no job is loaded");
     assert!(matches!(sealed.load(&easy, None, queue.as_mut()), Err(GpuError::Unsuited { .. })));
     sealed.canceller().cancel();
     let cancelled = sealed.load(&easy, Some(&epoch), queue.as_mut());
