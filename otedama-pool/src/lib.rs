@@ -13,6 +13,6 @@
 
 #![forbid(unsafe_code)]
 
-//pub mod session;
+pub mod session;
 pub mod stratum;
 pub mod work;
