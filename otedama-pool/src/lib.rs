@@ -1,8 +1,8 @@
-//! Mining protocols, both ends of each: what a pool and a miner say to one another, and what they then owe
-//! each other. No sockets here.
+//! A mining pool and the miner's side of it.
 //!
 //! | module | knows | must not know |
 //! | --- | --- | --- |
+//! | [`config`] | what may be configured, and the place of everything that is wrong | what it is used for |
 //! | [`stratum`] | lines, JSON, the messages of every dialect, **the one table** of reject reasons; both ends use the same codecs | clocks, I/O, sessions |
 //! | [`work`] | from a message to an [`otedama_core::Job`] and back: coinbases, merkle roots, headers, blobs, targets on the wire | sessions, who speaks |
 //! | [`session`] | one connection as a state machine, driven by lines and [`session::Now`]: the pool's end and the miner's, for every dialect; vardiff, jobs kept, shares seen | sockets, threads, how a hash is computed |
@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod session;
 pub mod stratum;
 pub mod work;
