@@ -1,5 +1,6 @@
 //! Blocks for a real Litecoin node: template, coinbase, scrypt, submitblock, maturity, MWEB.
 
+#[allow(dead_code)]
 mod common;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@
 //! What reads templates and builds blocks does no I/O; only [`rpc`], [`notify`] and [`driver`] do.
 
 pub mod bitcoin;
+pub mod monero;
 pub mod rpc;
 
 use std::fmt;
