@@ -75,7 +75,7 @@ async fn blocks_are_mined_through_randomx() {
         assert_eq!(next, None);
         let epoch = store.get(&builder, &epoch, Depth::Light, &Progress::new()).unwrap();
         let job = MoneroJob::new(template.clone(), &round.to_be_bytes()).unwrap();
-        let work = Job::blob(JobId(1), algorithm, job.hashing_blob(), None, template.target).unwrap();
+        let work = Job::blob(JobId(1), algorithm, job.hashing_blob(), None, template.target()).unwrap();
 
         let (mut found, mut too_easy) = (None, None);
         for nonce in 0..1000 {
@@ -94,7 +94,7 @@ async fn blocks_are_mined_through_randomx() {
         let verdict = node.submit(&job.block(too_easy.unwrap())).await;
         assert!(matches!(verdict, Submitted::Rejected(_)), "{verdict}");
         let block = job.block(found.unwrap());
-        let reference = BlockRef { height: template.height, id: block.1, nonce: 0 };
+        let reference = BlockRef { height: template.facts().height, id: block.1, nonce: 0 };
         assert_eq!(node.fate(&reference).await.unwrap(), Fate::NotFound);
         assert_eq!(node.submit(&block).await, Submitted::Accepted);
         let after = node.tip().await.unwrap();

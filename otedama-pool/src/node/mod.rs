@@ -15,8 +15,14 @@
 //! What reads templates and builds blocks does no I/O; only [`rpc`], [`notify`] and [`driver`] do.
 
 pub mod bitcoin;
+pub mod driver;
+pub mod ethereum;
+pub mod group;
 pub mod monero;
+pub mod notify;
+pub mod ravencoin;
 pub mod rpc;
+pub mod template;
 
 use std::fmt;
 use std::future::Future;
@@ -32,6 +38,9 @@ pub trait ChainNode: Send + Sync + 'static {
     type Template: Send + Sync + 'static;
     /// What is handed in when a job is solved.
     type Block: Send + Sync + 'static;
+
+    /// The topic under which it publishes new blocks over ZMQ, if it can.
+    const NEWS: Option<&'static str>;
 
     /// A name for logs: its URL.
     fn label(&self) -> &str;

@@ -93,6 +93,8 @@ impl ChainNode for BitcoinNode {
     type Template = Template;
     type Block = Vec<u8>;
 
+    const NEWS: Option<&'static str> = Some("hashblock");
+
     fn label(&self) -> &str {
         self.rpc.url()
     }
@@ -151,7 +153,7 @@ impl ChainNode for BitcoinNode {
 }
 
 /// What `submitblock` says (BIP 22): nothing if the block is now the newest.
-fn submitted(verdict: Option<&str>) -> Submitted {
+pub(super) fn submitted(verdict: Option<&str>) -> Submitted {
     match verdict {
         // A duplicate is one the node had already, and found valid.
         None | Some("duplicate") => Submitted::Accepted,

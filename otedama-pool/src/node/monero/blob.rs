@@ -24,16 +24,14 @@ use crate::node::{TemplateError, hex_field};
 /// Where miners write their nonce: five varints of the usual lengths and a hash before it.
 const NONCE_OFFSET: usize = 39;
 
-/// What the next block may hold.
+/// What a node says about the next block, beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub struct Facts {
     /// The height of the block to find.
     pub height: u64,
     /// The hash of the block before it.
     pub previous: Hash256,
-    /// What the block's hash must meet.
-    pub target: Target,
-    /// How hard that is: the hashes it takes on average.
+    /// How many hashes it takes on average.
     pub difficulty: U256,
     /// The key of RandomX for this block.
     pub seed: Hash256,
@@ -41,6 +39,13 @@ pub struct Template {
     pub next_seed: Option<Hash256>,
     /// What the miner's transaction pays, in atomic units.
     pub expected_reward: u64,
+}
+
+/// What the next block may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    facts: Facts,
+    target: Target,
     blob: Vec<u8>,
     layout: Layout,
     /// What the miner's transaction's id is folded with to give the root.
@@ -100,33 +105,47 @@ impl Template {
         if difficulty.is_zero() {
             return Err(TemplateError::field("difficulty", 0, "at least 1"));
         }
-        let blob = hex_field("blocktemplate_blob", &raw.blocktemplate_blob)?;
-        let (layout, others) = Layout::of(&blob, raw.reserved_offset, usize::from(reserve_len))?;
         let next_seed = match raw.next_seed_hash.as_str() {
             "" => None,
             text => Some(hash("next_seed_hash", text)?),
         };
-        let template = Template {
+        let facts = Facts {
             height: raw.height,
             previous: hash("prev_hash", &raw.prev_hash)?,
-            target: Target::new(U256::MAX / difficulty)?,
             difficulty,
             seed: hash("seed_hash", &raw.seed_hash)?,
             next_seed: next_seed.filter(|next| next.to_raw_hex() != raw.seed_hash),
             expected_reward: raw.expected_reward,
-            branch: branch(others),
-            blob,
-            layout,
         };
+        let blob = hex_field("blocktemplate_blob", &raw.blocktemplate_blob)?;
+        let template = Template::new(facts, blob, raw.reserved_offset, usize::from(reserve_len))?;
         let ours = hex::encode(template.hashing_blob(&template.blob));
         if ours != raw.blockhashing_blob.to_ascii_lowercase() {
-            return Err(TemplateError::field(
-                "blockhashing_blob",
-                raw.blockhashing_blob,
-                "the blob made here",
-            ));
+            return Err(TemplateError::field("blockhashing_blob", raw.blockhashing_blob, "the blob made here"));
         }
         Ok(template)
+    }
+
+    /// A template of this blob, with as many bytes reserved from there on.
+    pub(in crate::node) fn new(
+        facts: Facts,
+        blob: Vec<u8>,
+        reserved_at: usize,
+        reserve_len: usize,
+    ) -> Result<Template, TemplateError> {
+        let (layout, others) = Layout::of(&blob, reserved_at, reserve_len)?;
+        let target = Target::new(U256::MAX.checked_div(facts.difficulty).unwrap_or_default())?;
+        Ok(Template { facts, target, branch: branch(others), blob, layout })
+    }
+
+    /// What the node says about the block.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What the block's hash must meet.
+    pub fn target(&self) -> Target {
+        self.target
     }
 
     /// The number of reserved bytes.
@@ -139,7 +158,7 @@ impl Template {
         let key = |seed: &Hash256| {
             EpochKey::bytes(algorithm, seed.as_raw()).expect("a hash is shorter than SeedBytes::MAX")
         };
-        (key(&self.seed), self.next_seed.as_ref().map(key))
+        (key(&self.facts.seed), self.facts.next_seed.as_ref().map(key))
     }
 
     /// The blob to hash of a template's blob whose reserved bytes may have been changed.
@@ -306,7 +325,7 @@ fn branch(mut others: Vec<Hash256>) -> Vec<Hash256> {
     branch
 }
 
-fn push_varint(to: &mut Vec<u8>, mut number: u64) {
+pub(in crate::node) fn push_varint(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         to.push(number as u8 | 0x80);
         number >>= 7;
@@ -366,8 +385,8 @@ mod tests {
     #[test]
     fn a_template_is_read_and_its_blob_is_the_node_s() {
         let template = Arc::new(Template::from_json(TEMPLATE, 8).unwrap());
-        assert_eq!((template.height, template.difficulty), (1, U256::from(1u64)));
-        assert_eq!((template.target, template.next_seed), (Target::MAX, None));
+        assert_eq!((template.facts.height, template.facts.difficulty), (1, U256::from(1u64)));
+        assert_eq!((template.target, template.facts.next_seed), (Target::MAX, None));
         let same = MoneroJob::new(template.clone(), &[0; 8]).unwrap();
         let raw: serde_json::Value = serde_json::from_str(TEMPLATE).unwrap();
         assert_eq!(hex::encode(same.hashing_blob()), raw["blockhashing_blob"].as_str().unwrap());

@@ -6,7 +6,8 @@ use otedama_core::Hash256;
 use serde::Deserialize;
 use serde_json::json;
 
-pub use blob::{MoneroJob, Template};
+pub(super) use blob::push_varint;
+pub use blob::{Facts, MoneroJob, Template};
 
 use super::rpc::{Rpc, RpcError};
 use super::{BlockRef, ChainNode, Fate, NodeError, Submitted, Tip};
@@ -88,6 +89,8 @@ impl ChainNode for MoneroNode {
     /// The block, and its id: monerod says no to a block that it has, so it is looked up.
     type Block = (Vec<u8>, Hash256);
 
+    const NEWS: Option<&'static str> = Some("json-minimal-chain_main");
+
     fn label(&self) -> &str {
         self.rpc.url()
     }
@@ -136,6 +139,6 @@ impl ChainNode for MoneroNode {
     }
 
     fn parent(template: &Template) -> (u64, Hash256) {
-        (template.height.saturating_sub(1), template.previous)
+        (template.facts().height.saturating_sub(1), template.facts().previous)
     }
 }
