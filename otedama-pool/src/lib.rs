@@ -6,6 +6,8 @@
 //! | [`stratum`] | lines, JSON, the messages of every dialect, **the one table** of reject reasons; both ends use the same codecs | clocks, I/O, sessions |
 //! | [`work`] | from a message to an [`otedama_core::Job`] and back: coinbases, merkle roots, headers, blobs, targets on the wire | sessions, who speaks |
 //! | [`session`] | one connection as a state machine, driven by lines and [`session::Now`]: the pool's end and the miner's, for every dialect; vardiff, jobs kept, shares seen | sockets, threads, how a hash is computed |
+//! | [`coin`] | the coins as data: address forms, block time, maturity | nodes, miners |
+//! | [`node`] | chain nodes over JSON-RPC: templates, blocks, their fate; which of several nodes to trust | miners, wire formats |
 //!
 //! A session never hashes and never waits. It answers with [`session::Action`]s (or
 //! [`session::Event`]s at the miner's end) that its owner carries out: lines to send, a share to be hashed, a
@@ -13,7 +15,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod coin;
 pub mod config;
+pub mod node;
 pub mod session;
 pub mod stratum;
 pub mod work;
