@@ -8,6 +8,7 @@
 //! | [`session`] | one connection as a state machine, driven by lines and [`session::Now`]: the pool's end and the miner's, for every dialect; vardiff, jobs kept, shares seen | sockets, threads, how a hash is computed |
 //! | [`coin`] | the coins as data: address forms, block time, maturity | nodes, miners |
 //! | [`node`] | chain nodes over JSON-RPC: templates, blocks, their fate; which of several nodes to trust | miners, wire formats |
+//! | [`server`] | sockets: miners' connections, verify threads, from templates to jobs and from finds to blocks | rewards |
 //!
 //! A session never hashes and never waits. It answers with [`session::Action`]s (or
 //! [`session::Event`]s at the miner's end) that its owner carries out: lines to send, a share to be hashed, a
@@ -18,6 +19,7 @@
 pub mod coin;
 pub mod config;
 pub mod node;
+pub mod server;
 pub mod session;
 pub mod stratum;
 pub mod work;
