@@ -173,13 +173,15 @@ pub(crate) struct BenchArgs {
 
 /// Mine for a pool
 #[derive(Args, Debug)]
-#[command(after_help = "Tries --url first, then each --backup-url in order, and goes back as soon as a better one answers. What is
+#[command(
+    after_help = "Tries --url first, then each --backup-url in order, and goes back as soon as a better one answers. What is
 not said here is taken from --config. Ctrl-C ends it.
 
 Examples:
   otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1
   otedama-cli mine --algorithm randomx --url stratum+ssl://pool.example:443 --user WALLET --threads 4
-  otedama-cli mine --config config.yaml --json")]
+  otedama-cli mine --config config.yaml --json"
+)]
 pub(crate) struct MineArgs {
     /// What to mine
     #[arg(long, short, value_name = "ALGORITHM")]
@@ -242,12 +244,14 @@ pub(crate) enum EthashDialect {
 
 /// Run a pool
 #[derive(Args, Debug)]
-#[command(after_help = "A pool for trying things out: its blocks come from a chain inside the process, are worth nothing and
+#[command(
+    after_help = "A pool for trying things out: its blocks come from a chain inside the process, are worth nothing and
 leave it nowhere. Ctrl-C ends it.
 
 Example, in two terminals:
   otedama-cli serve --dev sha256d
-  otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1")]
+  otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1"
+)]
 pub(crate) struct ServeArgs {
     /// A pool on a built-in chain of this algorithm, on loopback
     #[arg(long, value_name = "ALGORITHM", required = true)]
@@ -274,10 +278,12 @@ pub(crate) enum ConfigCommand {
 
 /// Say everything that is wrong with a configuration file, with its place
 #[derive(Args, Debug)]
-#[command(after_help = "Environment variables (OTEDAMA__POOL__FEE_PERCENTAGE=2) and --set are laid over the file first.
+#[command(
+    after_help = "Environment variables (OTEDAMA__POOL__FEE_PERCENTAGE=2) and --set are laid over the file first.
 
 Example:
-  otedama-cli config check config.example.yaml --set pool.fee_percentage=2")]
+  otedama-cli config check config.example.yaml --set pool.fee_percentage=2"
+)]
 pub(crate) struct ConfigCheckArgs {
     /// The file
     #[arg(value_name = "FILE")]

@@ -24,9 +24,10 @@ pub(crate) fn run(command: &ConfigCommand) -> Outcome {
 /// The configuration in a file, with the environment and these settings laid over it. All problems are printed
 /// but the last, which is the failure.
 pub(crate) fn load(file: &Path, settings: &[String]) -> Result<Config, Failure> {
-    let mut overrides = Overrides::from_env(std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    }));
+    let mut overrides = Overrides::from_env(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
     for setting in settings {
         overrides.set(setting).map_err(usage)?;
     }

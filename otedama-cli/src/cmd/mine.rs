@@ -23,7 +23,8 @@ use otedama_pool::client::{self, Link, Notice, Patience, Pool, Trust};
 use otedama_pool::config::values::Secret;
 use otedama_pool::session::Client;
 use otedama_pool::session::client::{
-    Account, BitcoinClient, BitcoinClientConfig, EthereumClient, EthereumClientConfig, KawPowClient, MoneroClient,
+    Account, BitcoinClient, BitcoinClientConfig, EthereumClient, EthereumClientConfig, KawPowClient,
+    MoneroClient,
 };
 use otedama_pool::stratum::Dialect;
 use otedama_pool::work::Task;
@@ -100,7 +101,9 @@ impl Plan {
             }
         }
         if pools.is_empty() {
-            return Err(usage("no pool: expected --url URL --user USER, or mining.pools in the configuration"));
+            return Err(usage(
+                "no pool: expected --url URL --user USER, or mining.pools in the configuration",
+            ));
         }
         if config.as_ref().is_some_and(|config| !config.mining.enable_cpu) {
             return Err(usage("mining.enable_cpu is false, and there is nothing else to mine with"));
@@ -135,7 +138,12 @@ fn session(algorithm: Algorithm, dialect: Dialect, account: Account) -> Box<dyn 
         Algorithm::RandomXV1 | Algorithm::RandomXV2 => Box::new(MoneroClient::new(account)),
         _ => {
             let version_mask = if algorithm == Algorithm::Sha256d { 0x1fff_e000 } else { 0 };
-            Box::new(BitcoinClient::new(BitcoinClientConfig { algorithm, account, version_mask, suggest: None }))
+            Box::new(BitcoinClient::new(BitcoinClientConfig {
+                algorithm,
+                account,
+                version_mask,
+                suggest: None,
+            }))
         }
     }
 }
@@ -153,7 +161,11 @@ struct Network {
 }
 
 impl Network {
-    fn start(plan: &Plan, end: client::LinkEnd, happen: mpsc::SyncSender<Happening>) -> Result<Network, Failure> {
+    fn start(
+        plan: &Plan,
+        end: client::LinkEnd,
+        happen: mpsc::SyncSender<Happening>,
+    ) -> Result<Network, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let (pools, accounts) = (plan.pools.clone(), plan.accounts.clone());
@@ -313,9 +325,10 @@ impl Miner {
 
     fn on_notice(&mut self, notice: Notice) -> Outcome {
         match notice {
-            Notice::Connected(url) => {
-                self.say(&format!("connected to {url}"), json!({ "event": "connected", "pool": url.to_string() }))
-            }
+            Notice::Connected(url) => self.say(
+                &format!("connected to {url}"),
+                json!({ "event": "connected", "pool": url.to_string() }),
+            ),
             Notice::Work { clean } => self.on_work(clean),
             Notice::Difficulty(difficulty) => self.say(
                 &format!("difficulty {difficulty}"),
@@ -328,7 +341,8 @@ impl Miner {
             }
             Notice::Rejected { reason, words } => {
                 *self.rejected.entry(reason.label()).or_default() += 1;
-                let text = format!("share rejected: {words} ({} of {} accepted)", self.accepted, self.answered());
+                let text =
+                    format!("share rejected: {words} ({} of {} accepted)", self.accepted, self.answered());
                 self.say(&text, json!({ "event": "rejected", "reason": reason.label(), "words": words }))
             }
             Notice::Message(words) => {
@@ -337,7 +351,10 @@ impl Miner {
             Notice::Lost { url, reason } => {
                 self.engine.rest();
                 let text = format!("{url}: {reason}");
-                self.say(&text, json!({ "event": "lost", "pool": url.to_string(), "reason": reason.to_string() }))
+                self.say(
+                    &text,
+                    json!({ "event": "lost", "pool": url.to_string(), "reason": reason.to_string() }),
+                )
             }
             Notice::GoingBack(url) => {
                 self.engine.rest();
@@ -356,7 +373,8 @@ impl Miner {
             None => {
                 let Some(&key) = task.job.epoch() else { return Ok(()) };
                 self.engine.rest();
-                if let (Some(epochs), false) = (&self.epochs, self.cache.as_ref().is_some_and(|(of, _)| *of == key))
+                if let (Some(epochs), false) =
+                    (&self.epochs, self.cache.as_ref().is_some_and(|(of, _)| *of == key))
                 {
                     // The dataset of the epoch before makes room.
                     self.dataset = None;
@@ -364,7 +382,10 @@ impl Miner {
                     let depth = if self.mode == ScanMode::Full { Depth::Full } else { Depth::Light };
                     let aside = epochs.build_aside(key, depth)?;
                     self.cache = Some((key, aside));
-                    self.say(&format!("building {key}"), json!({ "event": "epoch", "key": key.to_string() }))?;
+                    self.say(
+                        &format!("building {key}"),
+                        json!({ "event": "epoch", "key": key.to_string() }),
+                    )?;
                 }
             }
         }
@@ -449,7 +470,9 @@ impl Miner {
         let rejects: u64 = rejected.values().sum();
         say(
             json,
-            &format!("{hashes} hashes in {seconds:.1} s, {rate}; {accepted} shares accepted, {rejects} rejected"),
+            &format!(
+                "{hashes} hashes in {seconds:.1} s, {rate}; {accepted} shares accepted, {rejects} rejected"
+            ),
             json!({
                 "event": "end", "hashes": hashes, "seconds": seconds, "accepted": accepted, "rejected": rejected,
             }),

@@ -52,7 +52,9 @@ pub(crate) fn run(args: &ServeArgs, machine: &MachineArgs) -> Outcome {
         Algorithm::Ethash | Algorithm::Etchash => {
             serve(args, &machine, trade::Ethereum::new(terms), DevEthereum(chain))
         }
-        other => Err(usage(format!("no pool speaks {other} yet: expected sha256d, scrypt, randomx, ethash, etchash or kawpow"))),
+        other => Err(usage(format!(
+            "no pool speaks {other} yet: expected sha256d, scrypt, randomx, ethash, etchash or kawpow"
+        ))),
     }
 }
 
@@ -129,10 +131,15 @@ fn judge(algorithm: Algorithm, machine: &Machine) -> Result<Judge, crate::failur
 /// What happens, as a line or an object.
 fn tell(json: bool, happening: &Happening) {
     let (text, object) = match happening {
-        Happening::Joined(peer) => (format!("{peer} joined"), json!({ "event": "joined", "peer": peer.to_string() })),
+        Happening::Joined(peer) => {
+            (format!("{peer} joined"), json!({ "event": "joined", "peer": peer.to_string() }))
+        }
         Happening::Left(peer, why) => {
             let because = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
-            (format!("{peer} left{because}"), json!({ "event": "left", "peer": peer.to_string(), "why": why }))
+            (
+                format!("{peer} left{because}"),
+                json!({ "event": "left", "peer": peer.to_string(), "why": why }),
+            )
         }
         Happening::Share { worker, difficulty } => (
             format!("share of {worker}, difficulty {difficulty}"),
