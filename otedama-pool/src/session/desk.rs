@@ -193,18 +193,9 @@ impl<J> Desk<J> {
 
     // --- Jobs and shares
 
-    /// Notes a job that was handed out. Its terms are the current ones, but no harder than the network's.
-    pub(crate) fn issue(
-        &mut self,
-        id: String,
-        job: J,
-        work: Hash256,
-        network: Option<Terms>,
-        clean: bool,
-        now: Now,
-    ) {
-        let terms = network.filter(|network| network.target > self.terms.target).unwrap_or(self.terms);
-        self.jobs.add(id, job, terms, work, clean, now.elapsed);
+    /// Notes a job that was handed out under the current terms.
+    pub(crate) fn issue(&mut self, id: String, job: J, work: Hash256, clean: bool, now: Now) {
+        self.jobs.add(id, job, self.terms, work, clean, now.elapsed);
     }
 
     /// The job of this id.

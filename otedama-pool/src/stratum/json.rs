@@ -113,8 +113,12 @@ impl Frame {
     /// # Errors
     /// If it is not a JSON object, or its method is not a string.
     pub fn parse(line: &str) -> Result<Frame, BadLine> {
-        let raw: Raw<'_> = serde_json::from_str(line)
-            .map_err(|error| BadLine { id: None, error: DecodeError::NotJson(error.to_string()) })?;
+        let not_json = |words: String| BadLine { id: None, error: DecodeError::NotJson(words) };
+        // A list of the fields' values would pass for an object.
+        if !line.trim_start().starts_with('{') {
+            return Err(not_json("it does not begin with a brace".to_owned()));
+        }
+        let raw: Raw<'_> = serde_json::from_str(line).map_err(|error| not_json(error.to_string()))?;
         let id = raw.id.map(|id| Id(id.to_owned()));
         match raw.method {
             Value::Null => {

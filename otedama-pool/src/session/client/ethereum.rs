@@ -26,7 +26,8 @@ pub struct EthereumClientConfig {
     pub dialect: Dialect,
     /// For whom.
     pub account: Account,
-    /// Where to begin, over eth-proxy: all of its miners share their nonces and had better begin anywhere.
+    /// Where to begin, over eth-proxy, of which 63 bits count: all of its miners share their nonces and had
+    /// better begin anywhere.
     pub nonce_start: u64,
 }
 
@@ -250,7 +251,7 @@ impl EthereumClient {
 
     fn space(&self, job: &otedama_core::Job, prefix: &[u8]) -> SearchSpace {
         let space = if self.config.dialect == Dialect::EthProxy {
-            let start = self.config.nonce_start;
+            let start = self.config.nonce_start & (u64::MAX >> 1);
             SearchSpace { nonces: NonceRange { start, count: u64::MAX - start }, ..job.space() }
         } else {
             sealed::space_after(job, prefix)

@@ -6,6 +6,7 @@ mod kawpow;
 mod monero;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use otedama_core::{JobId, SearchSpace, Share};
@@ -91,7 +92,6 @@ pub(crate) struct Line<Q, T> {
     asked: BTreeMap<u64, (Q, Duration)>,
     tasks: BTreeMap<u64, T>,
     next_id: u64,
-    next_task: u64,
     last_job: Duration,
     failed: bool,
     pub(crate) counts: Counts,
@@ -104,7 +104,6 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
             asked: BTreeMap::new(),
             tasks: BTreeMap::new(),
             next_id: 0,
-            next_task: 0,
             last_job: Duration::ZERO,
             failed: false,
             counts: Counts::default(),
@@ -151,10 +150,11 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
         out.push(Event::Work { clean });
     }
 
-    /// The number the next task's job is known by.
-    pub(crate) fn task_id(&mut self) -> JobId {
-        self.next_task += 1;
-        JobId(self.next_task)
+    /// The number the next task's job is known by, unique in the process: a share found for a connection
+    /// that is gone must not pass for one of its successor's.
+    pub(crate) fn task_id(&self) -> JobId {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        JobId(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Remembers how a task's shares are submitted.

@@ -21,6 +21,8 @@ pub struct MoneroClient {
     names_algorithms: bool,
     /// Whether the nonce's most significant byte is the pool's, even if it is zero.
     nicehash: bool,
+    /// Whether the pool knows `keepalived`.
+    keeps_alive: bool,
     job: Option<Current>,
     turn: u8,
     last_sent: Duration,
@@ -61,6 +63,7 @@ impl MoneroClient {
             session: String::new(),
             names_algorithms: false,
             nicehash: false,
+            keeps_alive: false,
             job: None,
             turn: 0,
             last_sent: Duration::ZERO,
@@ -85,6 +88,7 @@ impl MoneroClient {
                         let has = |name: &str| extensions.iter().any(|extension| extension == name);
                         self.session = session;
                         (self.names_algorithms, self.nicehash) = (has("algo"), has("nicehash"));
+                        self.keeps_alive = has("keepalive");
                         self.new_job(job, now, out);
                     }
                     Err(error) => self.line.fail(ClientError::Answer(error.to_string()), out),
@@ -133,7 +137,7 @@ impl Client for MoneroClient {
     }
 
     fn on_tick(&mut self, now: Now, out: &mut Vec<Event>) {
-        if !self.session.is_empty() && now.elapsed.saturating_sub(self.last_sent) >= KEEP_ALIVE {
+        if self.keeps_alive && now.elapsed.saturating_sub(self.last_sent) >= KEEP_ALIVE {
             let keep = MinerMessage::KeepAlive(self.session.clone());
             self.call(Asked::KeepAlive, &keep, now, out);
         }

@@ -195,11 +195,8 @@ impl BitcoinServer {
         let clean = first || job.notify.clean;
         let notify = Box::new(Notify { clean, ..job.notify.clone() });
         let work = work::fingerprint(&job.notify, &self.extranonce.extranonce1);
-        let network = job.notify.bits.to_target().ok();
-        let network =
-            network.map(|target| Terms { difficulty: target.to_difficulty(self.algorithm), target });
         let handed = Handed { job, extranonce: self.extranonce.clone() };
-        self.desk.issue(notify.job_id.clone(), handed, work, network, clean, now);
+        self.desk.issue(notify.job_id.clone(), handed, work, clean, now);
         self.desk.send(PoolMessage::Notify(notify).encode(None), out);
     }
 

@@ -300,10 +300,8 @@ impl EthereumServer {
                 }
             }
         }
-        let difficulty = job.network.to_difficulty(self.algorithm);
-        let network = Some(Terms { difficulty, target: job.network });
         let handed = Handed { job, extranonce: self.extranonce.clone() };
-        self.desk.issue(job_id, handed, header_hash, network, clean, now);
+        self.desk.issue(job_id, handed, header_hash, clean, now);
     }
 
     fn submit(&mut self, id: Option<Id>, claimed: Claimed<'_>, now: Now, out: &mut Vec<Action>) {

@@ -137,9 +137,7 @@ impl KawPowServer {
             bits: Some(job.bits),
         };
         self.desk.send(PoolMessage::Notify(notify).encode(None), out);
-        let network =
-            network(&job).map(|target| Terms { difficulty: target.to_difficulty(ALGORITHM), target });
-        self.desk.issue(job.job_id.clone(), Arc::clone(&job), job.header_hash, network, clean, now);
+        self.desk.issue(job.job_id.clone(), Arc::clone(&job), job.header_hash, clean, now);
     }
 
     /// The cheap checks.

@@ -154,10 +154,8 @@ impl MoneroServer {
         let current = self.desk.jobs.current();
         if current.is_none_or(|issued| issued.id != job.job_id || issued.terms != self.desk.terms) {
             let work = Hash256::from_raw(sha256::digest(&blob));
-            let difficulty = job.network.to_difficulty(ALGORITHM);
-            let network = Some(Terms { difficulty, target: job.network });
             let handed = MoneroJob { blob: blob.clone(), ..MoneroJob::clone(&job) };
-            self.desk.issue(job.job_id.clone(), Arc::new(handed), work, network, job.clean, now);
+            self.desk.issue(job.job_id.clone(), Arc::new(handed), work, job.clean, now);
         }
         Some(Job {
             job_id: job.job_id.clone(),
