@@ -8,8 +8,8 @@
 //! The node is a [`BitcoinNode`](super::bitcoin::BitcoinNode): plain `getblocktemplate` and `submitblock` serve.
 //! Its own header (`pprpcheader`, `pprpcsb`, with `-miningaddress`) pays one address and is for solo mining.
 
-use otedama_core::algo::ethash::{EpochRangeError, KAWPOW};
 use otedama_core::Hash256;
+use otedama_core::algo::ethash::{EpochRangeError, KAWPOW};
 use otedama_core::builders::EthashBuilder;
 use otedama_core::epoch::EpochKey;
 use serde_json::{Value, json};
@@ -91,8 +91,8 @@ fn reversed(bytes: &[u8; 32]) -> Hash256 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use otedama_core::Algorithm;
     use crate::node::bitcoin::{CoinbasePlan, Payout, block_id};
+    use otedama_core::Algorithm;
     use std::sync::Arc;
 
     #[test]

@@ -337,12 +337,16 @@ mod tests {
             let current = templates.wait_for(Option::is_some).await.unwrap().clone().unwrap();
             assert_eq!((current.template.height, current.new_block), (height, true));
             let job = job(current.template.clone());
-            let mut roll = Roll { extranonce: &[7; 8], version: 0x2000_0000, time: current.template.time, nonce: 0 };
+            let mut roll =
+                Roll { extranonce: &[7; 8], version: 0x2000_0000, time: current.template.time, nonce: 0 };
             let header = job.header(&roll).unwrap();
             let target = current.template.target;
             let work = Arc::new(Job::blob(JobId(1), Algorithm::Sha256d, &header, None, target).unwrap());
-            let mut scanner =
-                kernels(Algorithm::Sha256d).find(|kernel| kernel.is_oracle()).unwrap().scanner(&Setup::detect()).unwrap();
+            let mut scanner = kernels(Algorithm::Sha256d)
+                .find(|kernel| kernel.is_oracle())
+                .unwrap()
+                .scanner(&Setup::detect())
+                .unwrap();
             let mut found = Candidates::with_capacity(1);
             scanner.load(&work, None).unwrap();
             scanner.scan(&work.space(), &StopFlag::new(), &mut found).unwrap();

@@ -121,7 +121,11 @@ impl Template {
         let template = Template::new(facts, blob, raw.reserved_offset, usize::from(reserve_len))?;
         let ours = hex::encode(template.hashing_blob(&template.blob));
         if ours != raw.blockhashing_blob.to_ascii_lowercase() {
-            return Err(TemplateError::field("blockhashing_blob", raw.blockhashing_blob, "the blob made here"));
+            return Err(TemplateError::field(
+                "blockhashing_blob",
+                raw.blockhashing_blob,
+                "the blob made here",
+            ));
         }
         Ok(template)
     }
