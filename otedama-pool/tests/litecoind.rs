@@ -4,12 +4,14 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::litecoin::Litecoin;
 use otedama_core::scan::{Candidates, Setup, StopFlag, kernels};
 use otedama_core::{Algorithm, Hash256, Job, JobId};
 use otedama_pool::coin::{Address, Coin, Network};
 use otedama_pool::node::bitcoin::{BitcoinJob, BitcoinNode, CoinbasePlan, Payout, Roll, Template, block_id};
+use otedama_pool::node::driver::{Current, DriverConfig, NodeGroup, Source};
 use otedama_pool::node::{BlockRef, ChainNode, Fate, Submitted};
 use serde_json::json;
 
@@ -144,4 +146,34 @@ async fn a_long_poll_ends_with_the_next_block() {
     assert_eq!(next.height, old.height + 1);
     assert_ne!(next.previous, old.previous);
     assert_ne!(next.previous, Hash256::from_raw([0; 32]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_nodes_outlives_its_first() {
+    let Some((first, second)) = Litecoin::pair().await else { return };
+    let quick = DriverConfig { poll: Duration::from_millis(100), ..DriverConfig::default() };
+    let sources = [&first, &second].map(|one| Source { node: one.node(), zmq: None });
+    let group = NodeGroup::start(sources.into(), quick);
+    let mut templates = group.templates();
+    templates.wait_for(|current| current.as_ref().is_some_and(|current| current.node == 0)).await.unwrap();
+
+    // A block that goes to both.
+    let template = templates.borrow().as_ref().unwrap().template.clone();
+    let (block, reference) = mine(&job(&Arc::new(template), &first.address("bech32").await));
+    let submission = group.submit(block).await;
+    assert_eq!(submission.outcome, Submitted::Accepted);
+    for (label, verdict, took) in &submission.each {
+        assert_eq!(*verdict, Submitted::Accepted, "{label} after {took:?}");
+    }
+    assert_eq!(group.fate(&reference).await, Ok(Fate::InChain { confirmations: 1 }));
+    let stands = |current: &Option<Arc<Current<Template>>>| {
+        current.as_ref().is_some_and(|current| current.template.previous == reference.id)
+    };
+    templates.wait_for(stands).await.unwrap();
+
+    drop(first);
+    // The second has lost its only peer: nobody is left that knows what goes on in the network.
+    templates.wait_for(Option::is_none).await.unwrap();
+    let health: Vec<_> = group.status().into_iter().map(|status| status.health.to_string()).collect();
+    assert!(health[0].starts_with("down") && health[1] == "without enough peers", "{health:?}");
 }

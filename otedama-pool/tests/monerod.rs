@@ -13,6 +13,7 @@ use otedama_core::scan::{Setup, kernels};
 use otedama_core::topology::Topology;
 use otedama_core::verify::Claim;
 use otedama_core::{Algorithm, Candidate, Job, JobId, Verifier};
+use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
 use otedama_pool::node::monero::{MoneroJob, MoneroNode};
 use otedama_pool::node::rpc::{Auth, Rpc, RpcConfig};
 use otedama_pool::node::{BlockRef, ChainNode, Fate, Submitted};
@@ -23,8 +24,9 @@ const WALLET: &str =
     "44AFFq5kSiGBoZ4NMDwYtN18obc8AemS33DBLWs3H7otXft3XjrpDtQGv7SqSsaBYBb98uNbr2VBBEt7f2wfn3RVGQBEP3A";
 
 /// A node alone with itself, whose blocks take this many hashes on average.
-fn start(difficulty: u32) -> Option<(Daemon, MoneroNode)> {
-    let (rpc_port, p2p_port) = (free_port(), free_port());
+fn start(difficulty: u32) -> Option<(Daemon, MoneroNode, String)> {
+    let [rpc_port, p2p_port, zmq_rpc_port] = [(); 3].map(|()| free_port());
+    let zmq = format!("tcp://127.0.0.1:{}", free_port());
     let mut daemon = Daemon::start("monerod", |folder| {
         let given = [
             "--regtest".to_owned(),
@@ -35,7 +37,8 @@ fn start(difficulty: u32) -> Option<(Daemon, MoneroNode)> {
             folder.display().to_string(),
             format!("--rpc-bind-port={rpc_port}"),
             format!("--p2p-bind-port={p2p_port}"),
-            "--no-zmq".to_owned(),
+            format!("--zmq-pub={zmq}"),
+            format!("--zmq-rpc-bind-port={zmq_rpc_port}"),
             "--no-igd".to_owned(),
             "--non-interactive".to_owned(),
         ];
@@ -53,12 +56,12 @@ fn start(difficulty: u32) -> Option<(Daemon, MoneroNode)> {
         .join()
         .unwrap()
     });
-    Some((daemon, MoneroNode::new(rpc, WALLET, 8)))
+    Some((daemon, MoneroNode::new(rpc, WALLET, 8), zmq))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_are_mined_through_randomx() {
-    let Some((_daemon, node)) = start(3) else { return };
+    let Some((_daemon, node, _)) = start(3) else { return };
     let setup = Setup::detect();
     let algorithm = Algorithm::RandomXV1;
     let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
@@ -104,4 +107,26 @@ async fn blocks_are_mined_through_randomx() {
         assert_eq!(node.submit(&block).await, Submitted::Accepted);
         assert!(matches!(node.submit(&(vec![0; 50], block.1)).await, Submitted::Rejected(_)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_comes_by_zmq() {
+    let Some((_daemon, node, zmq)) = start(1) else { return };
+    // Nothing is asked by the clock: whatever is learnt after the start comes by ZMQ.
+    let never = Duration::from_secs(3600);
+    let slow = DriverConfig { poll: never, refresh: never, ..DriverConfig::default() };
+    let group = NodeGroup::start(vec![Source { node: node.clone(), zmq: Some(zmq) }], slow);
+    let mut templates = group.templates();
+    let height = templates.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().template.facts().height;
+    for _ in 0..100 {
+        // A subscriber misses what is published before it is connected.
+        let request = json!({ "amount_of_blocks": 1, "wallet_address": WALLET, "starting_nonce": 0 });
+        let _: Value = node.rpc().call("generateblocks", request).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let next = templates.borrow().as_ref().map_or(0, |current| current.template.facts().height);
+        if next > height {
+            return;
+        }
+    }
+    panic!("no news by ZMQ");
 }

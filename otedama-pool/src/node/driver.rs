@@ -274,7 +274,7 @@ impl<N: ChainNode> Shared<N> {
             match self.nodes[active].template().await {
                 Ok(template) => self.publish(active, template),
                 Err(error) => {
-                    let changes = self.group().on_failure(active, &error.to_string(), Instant::now());
+                    let changes = self.group().on_no_work(active, &error.to_string(), Instant::now());
                     self.tell(changes);
                     sleep(self.config.poll).await;
                     continue;
@@ -313,6 +313,7 @@ impl<N: ChainNode> Shared<N> {
     }
 
     fn publish(&self, node: usize, template: N::Template) {
+        self.group().on_work(node);
         self.current.send_modify(|current| {
             let before = current.as_ref().map(|current| N::parent(&current.template));
             let new_block = before != Some(N::parent(&template));

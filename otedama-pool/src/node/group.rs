@@ -3,7 +3,7 @@
 //! A state machine without I/O: it is told what nodes answered and when, and says what changed.
 //!
 //! ```text
-//! unknown --tip--> healthy <--caught up, agrees, answers-- lagging | forked | syncing | alone | down
+//! unknown --tip--> healthy <--caught up, agrees, answers-- lagging | forked | syncing | alone | workless | down
 //! ```
 //!
 //! Nodes stand in order of preference. The first healthy one is active; when it stops being healthy the next
@@ -36,10 +36,13 @@ pub struct GroupConfig {
     pub failures: u32,
     /// A node with fewer peers than this is alone. 0 for private chains.
     pub min_peers: u32,
+    /// How long a node that gives no templates is left alone before it may try again.
+    pub rest: Duration,
 }
 
 impl Default for GroupConfig {
-    /// Three blocks or 30 s behind; back after a minute; down after two failures; one peer at least.
+    /// Three blocks or 30 s behind; back after a minute; down after two failures; one peer at least;
+    /// 5 s of rest.
     fn default() -> GroupConfig {
         GroupConfig {
             lag_blocks: 3,
@@ -47,6 +50,7 @@ impl Default for GroupConfig {
             return_after: Duration::from_secs(60),
             failures: 2,
             min_peers: 1,
+            rest: Duration::from_secs(5),
         }
     }
 }
@@ -66,6 +70,8 @@ pub enum Health {
     Lagging(u64),
     /// It holds another block at this height than the best chain.
     Forked(u64),
+    /// It tells its tip but gives no templates; the last error.
+    Workless(String),
     /// It does not answer; the last error.
     Down(String),
 }
@@ -79,6 +85,7 @@ impl fmt::Display for Health {
             Health::Alone => f.write_str("without enough peers"),
             Health::Lagging(blocks) => write!(f, "{blocks} blocks behind"),
             Health::Forked(height) => write!(f, "on another chain at height {height}"),
+            Health::Workless(error) => write!(f, "gives no templates: {error}"),
             Health::Down(error) => write!(f, "down: {error}"),
         }
     }
@@ -116,6 +123,10 @@ struct Member {
     /// Its latest blocks, lowest first; gaps where it was not asked in time.
     blocks: VecDeque<(u64, Hash256)>,
     failures: u32,
+    /// Templates that were asked for and did not come, in a row. (Tips may come all the while.)
+    work_failures: u32,
+    /// Until when it rests, and why.
+    rests: Option<(Instant, String)>,
     /// Since when it is behind or elsewhere.
     astray_since: Option<Instant>,
 }
@@ -129,6 +140,8 @@ impl Group {
             tip: None,
             blocks: VecDeque::new(),
             failures: 0,
+            work_failures: 0,
+            rests: None,
             astray_since: None,
         };
         Group { config, members: (0..nodes).map(|_| member()).collect(), active: None }
@@ -160,10 +173,27 @@ impl Group {
         if member.failures >= limit && !matches!(member.health, Health::Down(_)) {
             member.tip = None;
             member.astray_since = None;
-            set_health(node, member, Health::Down(error.chars().take(300).collect()), now, &mut changes);
+            set_health(node, member, Health::Down(shortened(error)), now, &mut changes);
         }
         changes.extend(self.judge(now));
         changes
+    }
+
+    /// A node gave a template.
+    pub fn on_work(&mut self, node: usize) {
+        if let Some(member) = self.members.get_mut(node) {
+            member.work_failures = 0;
+        }
+    }
+
+    /// A node gave no template, or none that can be used.
+    pub fn on_no_work(&mut self, node: usize, error: &str, now: Instant) -> Vec<Change> {
+        let Some(member) = self.members.get_mut(node) else { return Vec::new() };
+        member.work_failures = member.work_failures.saturating_add(1);
+        if member.work_failures >= self.config.failures {
+            member.rests = Some((now + self.config.rest, shortened(error)));
+        }
+        self.judge(now)
     }
 
     /// Time has passed: lets grace run out and preferred nodes take back.
@@ -204,13 +234,15 @@ impl Group {
             let since = astray.as_ref().map(|_| member.astray_since.unwrap_or(now));
             member.astray_since = since;
             let over = since.is_some_and(|since| now.saturating_duration_since(since) >= self.config.grace);
+            member.rests = member.rests.take().filter(|(until, _)| now < *until);
             let health = match astray {
+                _ if let Some((_, why)) = &member.rests => Health::Workless(why.clone()),
                 _ if tip.syncing => Health::Syncing,
                 _ if tip.peers.is_some_and(|peers| peers < self.config.min_peers) => Health::Alone,
                 Some(Health::Lagging(behind)) if behind >= self.config.lag_blocks => Health::Lagging(behind),
                 Some(reason) if over => reason,
                 // A node that was out comes back when nothing is wrong any more, not when the clock restarts.
-                Some(_) if member.health != Health::Healthy && member.health != Health::Unknown => {
+                Some(_) if matches!(member.health, Health::Lagging(_) | Health::Forked(_)) => {
                     member.health.clone()
                 }
                 _ => Health::Healthy,
@@ -272,6 +304,11 @@ impl Member {
             self.blocks.pop_front();
         }
     }
+}
+
+/// A node's words, at most 300 characters of them: they go into logs.
+fn shortened(text: &str) -> String {
+    text.chars().take(300).collect()
 }
 
 fn set_health(node: usize, member: &mut Member, health: Health, now: Instant, changes: &mut Vec<Change>) {
@@ -413,6 +450,27 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_tells_its_tip_but_gives_no_templates_rests() {
+        let (mut group, mut clock) = group(2);
+        group.on_tip(0, tip(5, 5), clock.after(0));
+        group.on_tip(1, tip(5, 5), clock.after(0));
+        assert_eq!(group.on_no_work(0, "bad", clock.after(1)), []);
+        group.on_tip(0, tip(5, 5), clock.after(1));
+        let changes = group.on_no_work(0, "bad", clock.after(1));
+        let workless = Change::Health { node: 0, health: Health::Workless("bad".into()) };
+        assert_eq!(changes, [workless, Change::Active(Some(1))]);
+        group.on_tip(0, tip(5, 5), clock.after(4));
+        assert!(matches!(group.health(0), Some(Health::Workless(_))));
+        assert_eq!(group.on_time(clock.after(1)), [Change::Health { node: 0, health: Health::Healthy }]);
+        // It takes back after a while, and one more failure is enough until it has given a template.
+        assert_eq!(group.on_time(clock.after(60)), [Change::Active(Some(0))]);
+        assert!(!group.on_no_work(0, "bad", clock.after(1)).is_empty());
+        group.on_time(clock.after(70));
+        group.on_work(0);
+        assert_eq!(group.on_no_work(0, "bad", clock.after(1)), []);
+    }
+
+    #[test]
     fn a_new_tip_of_the_active_node_is_told_once() {
         let (mut group, mut clock) = group(2);
         group.on_tip(0, tip(1, 1), clock.after(0));
@@ -435,6 +493,7 @@ mod tests {
                 match kind {
                     0 => group.on_failure(node, "x", now),
                     1 => group.on_time(now),
+                    2 if height == 0 => group.on_no_work(node, "x", now),
                     2 => group.on_tip(node, Tip { syncing: true, ..tip(height, name) }, now),
                     _ => group.on_tip(node, tip(height, name + 10 * height as u8), now),
                 };

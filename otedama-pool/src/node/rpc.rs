@@ -91,6 +91,7 @@ struct Shared {
     config: RpcConfig,
     host: String,
     port: u16,
+    authority: String,
     path: String,
     next_id: AtomicU64,
 }
@@ -113,7 +114,14 @@ impl Rpc {
         let port = authority.port_u16().ok_or_else(|| bad("it names no port"))?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Rpc(Arc::new(Shared { config, host, port, path, next_id: AtomicU64::new(1) })))
+        Ok(Rpc(Arc::new(Shared {
+            authority: authority.as_str().to_owned(),
+            config,
+            host,
+            port,
+            path,
+            next_id: AtomicU64::new(1),
+        })))
     }
 
     /// The URL it was made with.
@@ -152,12 +160,12 @@ impl Rpc {
 
     /// Sends a question and returns the status and body of the answer.
     async fn post(&self, limit: Duration, question: Vec<u8>) -> Result<(StatusCode, Bytes), RpcError> {
-        let Shared { config, host, port, path, .. } = &*self.0;
+        let Shared { config, host, port, authority, path, .. } = &*self.0;
         let deadline = Instant::now() + limit;
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
-            .header(HOST, format!("{host}:{port}"))
+            .header(HOST, authority)
             .header(CONTENT_TYPE, "application/json")
             .header(CONNECTION, "close");
         let request = match authorization(&config.auth).await? {

@@ -1,5 +1,6 @@
 //! Real nodes for tests: started in a folder of their own on free ports, ended when dropped.
 
+pub(crate) mod fake;
 pub(crate) mod litecoin;
 
 use std::fs::{self, File};

@@ -65,7 +65,7 @@ impl BitcoinNode {
     fn template_request(&self, long_poll_id: Option<&str>) -> Value {
         let mut request = json!({
             "rules": self.rules(),
-            "capabilities": ["coinbasetxn", "coinbasevalue", "longpoll", "workid"],
+            "capabilities": ["coinbasevalue", "longpoll"],
         });
         if let Some(id) = long_poll_id {
             request["longpollid"] = id.into();

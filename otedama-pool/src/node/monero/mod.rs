@@ -13,9 +13,6 @@ use super::rpc::{Rpc, RpcError};
 use super::{BlockRef, ChainNode, Fate, NodeError, Submitted, Tip};
 use blob::RawTemplate;
 
-/// The most bytes that monerod reserves.
-const RESERVE_MAX: u8 = 255;
-
 /// "Block not accepted": it was looked at and is not in the chain now.
 const NOT_ACCEPTED: i64 = -7;
 
@@ -33,11 +30,12 @@ pub struct MoneroNode {
 
 impl MoneroNode {
     /// A node at `http://host:port/json_rpc` whose blocks pay this wallet (a standard address; nodes refuse
-    /// others), with this many bytes reserved in each template for telling miners apart.
+    /// others), with this many bytes (monerod's limit is
+    /// 255) reserved in each template for telling miners apart.
     ///
     /// `--rpc-login` is not supported: it wants digest authentication. Bind the RPC to a private address.
     pub fn new(rpc: Rpc, wallet: impl Into<String>, reserve_len: u8) -> MoneroNode {
-        MoneroNode { rpc, wallet: wallet.into(), reserve_len: reserve_len.min(RESERVE_MAX) }
+        MoneroNode { rpc, wallet: wallet.into(), reserve_len }
     }
 
     /// Its RPC, for calls that this module does not make.
@@ -119,9 +117,7 @@ impl ChainNode for MoneroNode {
             Err(error) if error.code() == Some(NOT_ACCEPTED) => match self.header_of(id).await {
                 Ok(header) if !header.orphan_status => Submitted::Accepted,
                 Ok(_) => Submitted::Unknown("another block of this height came first".to_owned()),
-                Err(look) if matches!(look, RpcError::Refused { .. }) => {
-                    Submitted::Rejected(error.to_string())
-                }
+                Err(RpcError::Refused { .. }) => Submitted::Rejected(error.to_string()),
                 Err(_) => Submitted::Unknown(error.to_string()),
             },
             Err(error) => Submitted::failed(&error, &NEVER_TAKEN),
