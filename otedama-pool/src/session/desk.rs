@@ -195,6 +195,9 @@ impl<J> Desk<J> {
 
     /// Notes a job that was handed out under the current terms.
     pub(crate) fn issue(&mut self, id: String, job: J, work: Hash256, clean: bool, now: Now) {
+        if self.jobs.current().is_none() {
+            self.vardiff.begin(now.elapsed);
+        }
         self.jobs.add(id, job, self.terms, work, clean, now.elapsed);
     }
 

@@ -108,6 +108,14 @@ impl Vardiff {
         vardiff
     }
 
+    /// The first job goes out: only from now on can silence mean anything.
+    pub fn begin(&mut self, now: Duration) {
+        if !self.ever {
+            self.started = self.seen.max(now);
+            (self.seen, self.looked) = (self.started, self.started);
+        }
+    }
+
     /// The difficulty for the next job.
     pub fn current(&self) -> Difficulty {
         difficulty(self.current)

@@ -478,6 +478,7 @@ fn shorten_text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn id_of(line: &str) -> Option<Id> {
@@ -550,6 +551,16 @@ mod tests {
         assert_eq!(text(1e-9), "0.000000001");
         assert_eq!(text(1e17), "100000000000000000");
         assert_eq!(text(1.5), "1.5");
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_is_read_as_it_was_written(number in 1e-300f64..1e300, exponent in -60i32..60) {
+            for number in [number, number.fract().abs().max(1e-9) * 2f64.powi(exponent)] {
+                let read: Value = serde_json::from_str(decimal(number).get()).unwrap();
+                prop_assert_eq!(read.as_f64(), Some(number));
+            }
+        }
     }
 
     #[test]
