@@ -55,10 +55,11 @@ impl Daemon {
     pub(crate) fn wait_for<T>(&mut self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            if let Some(found) = ready() {
+            let found = ready();
+            let ended = self.child.try_wait().unwrap();
+            if let (Some(found), None) = (found, ended) {
                 return found;
             }
-            let ended = self.child.try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
                 let output = fs::read_to_string(self.folder.join("output")).unwrap_or_default();
                 panic!("no {what}; the program {ended:?} printed:\n{output}");
@@ -76,7 +77,16 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that nobody listens on, another at each call. Below those that systems give to outgoing connections,
+/// of which one might come in between before a node has bound its own.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Test programs that run side by side begin at different ones.
+        let step = COUNT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id().wrapping_mul(97).wrapping_add(step) % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
