@@ -25,7 +25,7 @@ fill      := sed -e 's,@PREFIX@,$(PREFIX),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@VE
                  -e 's,@ABI@,$(abi),' -e 's,@TO_PREFIX@,$(to_prefix),' \
                  -e 's,@MAJOR_MINOR@,$(basename $(version)),'
 
-.PHONY: help build libs bench install install-cli install-libs test test-long lint fuzz sanitize criterion clean
+.PHONY: help build libs bench install install-cli install-libs test test-long test-gpu lint fuzz sanitize criterion clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,10 @@ test: ## install what the tests need, then run all of them
 test-long: ## the tests that take minutes and gigabytes: every published hash, whole datasets
 	OTEDAMA_LONG_TESTS=1 $(CARGO) test --locked --release -p otedama-core \
 		--test randomx_vectors --test randomx_kernels --test sealed_kernels -- --show-output
+
+test-gpu: ## the GPU kernels, without a GPU and, if there is one, on it
+	.ci/test gpu
+	.ci/test card
 
 lint: ## formatting, clippy, rustdoc, the shape of the workspace
 	.ci/test lint

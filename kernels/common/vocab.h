@@ -20,6 +20,7 @@
  * OTD_GLOBAL, OTD_LOCAL, OTD_CONSTANT: address spaces, in the types of pointers.
  * OTD_TABLE: constant data at file scope. OTD_SHARED(type, name, n): n elements shared by the group.
  * OTD_LANE, OTD_LANES: this lane in its group and their number. OTD_GROUP: the group, all of u32.
+ * OTD_UNROLL, OTD_NO_UNROLL: the loop that follows is to be unrolled whole (unless OTD_ROLLED), or not at all.
  * OTD_BARRIER(): all lanes of the group have come here and see each other's shared memory. */
 #if OTD_OPENCL
 
@@ -36,6 +37,7 @@
 #define OTD_GROUP ((u32)get_group_id(0))
 #define OTD_BARRIER() barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
 #define OTD_UNROLL _Pragma("unroll")
+#define OTD_NO_UNROLL _Pragma("unroll 1")
 
 typedef uchar u8;
 typedef uint u32;
@@ -44,6 +46,7 @@ typedef int i32;
 typedef long i64;
 typedef double f64;
 typedef uint4 u32x4;
+typedef ulong2 u64x2;
 
 #define OTD_U32X4(a, b, c, d) ((uint4)(a, b, c, d))
 #define OTD_ROTL32(x, n) rotate((u32)(x), (u32)(n))
@@ -76,6 +79,7 @@ typedef uint4 u32x4;
 #define OTD_GROUP ((u32)blockIdx.x)
 #define OTD_BARRIER() __syncthreads()
 #define OTD_UNROLL _Pragma("unroll")
+#define OTD_NO_UNROLL _Pragma("unroll 1")
 
 typedef unsigned char u8;
 typedef unsigned int u32;
@@ -84,6 +88,7 @@ typedef int i32;
 typedef long long i64;
 typedef double f64;
 typedef uint4 u32x4;
+typedef ulonglong2 u64x2;
 
 #define OTD_U32X4(a, b, c, d) make_uint4(a, b, c, d)
 #define OTD_ROTL32(x, n) __funnelshift_l((u32)(x), (u32)(x), (u32)(n))
@@ -116,6 +121,7 @@ OTD_FN u64 OTD_ROTR64(u64 x, u32 n) { return (x >> (n & 63u)) | (x << ((64u - n)
 #define OTD_TABLE static const
 #define OTD_SHARED(type, name, n) static type name[n]
 #define OTD_UNROLL
+#define OTD_NO_UNROLL
 
 typedef uint8_t u8;
 typedef uint32_t u32;
@@ -124,8 +130,10 @@ typedef int32_t i32;
 typedef int64_t i64;
 typedef double f64;
 typedef struct { u32 x, y, z, w; } u32x4;
+typedef struct { u64 x, y; } u64x2;
 
-static u32 otd_lane, otd_lanes = 1, otd_group; /* whoever calls a kernel sets them */
+/* Whoever calls a kernel sets them. */
+static __attribute__((unused)) u32 otd_lane, otd_lanes = 1, otd_group;
 #define OTD_LANE otd_lane
 #define OTD_LANES otd_lanes
 #define OTD_GROUP otd_group
@@ -147,6 +155,11 @@ OTD_FN u64 OTD_BITS_OF_F64(f64 x) { u64 bits; memcpy(&bits, &x, 8); return bits;
 OTD_FN f64 OTD_F64_OF_BITS(u64 bits) { f64 x; memcpy(&x, &bits, 8); return x; }
 #define OTD_ATOMIC_INC(p) ((*(p))++)
 
+#endif
+
+#if OTD_ROLLED
+#undef OTD_UNROLL
+#define OTD_UNROLL
 #endif
 
 /* A lane's number over all groups. */

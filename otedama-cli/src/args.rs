@@ -511,6 +511,10 @@ pub(crate) struct ScanArgs {
     /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
     pub(crate) cpus: Vec<u32>,
+    /// Where to search: cpu, cuda:0, opencl:0.1, cuda:all, opencl:all, or several
+    #[cfg(feature = "gpu")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu")]
+    pub(crate) device: Vec<String>,
     /// One kernel by name [default: the fastest]
     #[arg(long, short, value_name = "NAME")]
     pub(crate) kernel: Option<String>,

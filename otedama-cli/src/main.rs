@@ -10,6 +10,8 @@ mod args;
 mod cmd;
 mod epochs;
 mod failure;
+#[cfg(feature = "gpu")]
+mod gpus;
 mod machine;
 #[cfg(feature = "rivals")]
 mod rival;

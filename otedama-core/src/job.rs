@@ -82,6 +82,17 @@ impl Job {
         Job { epoch: Some(epoch), ..self }
     }
 
+    /// The same job with another version of its header: what a candidate of that version hashes.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn with_version(&self, version: u32) -> Job {
+        let mut job = self.clone();
+        if let (Work::Blob { bytes, .. }, Input::Header { .. }) = (&mut job.work, job.algorithm.spec().input)
+        {
+            bytes[..4].copy_from_slice(&version.to_le_bytes());
+        }
+        job
+    }
+
     /// The number it is known by.
     pub fn id(&self) -> JobId {
         self.id

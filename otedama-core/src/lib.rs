@@ -47,6 +47,7 @@
 //! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`) | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs of RandomX and KawPow to machine code, and what runs them: machines, and KawPow's kernels (unsafe; x86-64 Linux) | epochs, jobs |
+//! | `gpu` | devices behind CUDA and OpenCL: their memory, queues, programs; a file per family of GPU kernels (unsafe in `cuda` and `opencl`; feature `gpu`) | which device is used, engines |
 //! | [`topology`] | NUMA nodes, caches, cores, from sysfs or hwloc | who will run where |
 //! | [`epoch`] | building, placing, sharing and dropping what an algorithm keeps in memory between jobs; a full part kept on disk | scanners, pools |
 //! | [`builders`] | how each algorithm fills its epochs' memory: **the one table** from algorithm to builder | scanners |
@@ -59,7 +60,7 @@
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock; only [`tune`] and [`epoch`] write files, and only where
+//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches; only [`tune`] and [`epoch`] write files, and only where
 //! they are told to; no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
 //! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,
 //! versions per scan, bytes of epochs.
@@ -91,6 +92,8 @@ pub mod builders;
 pub mod cpu;
 pub mod engine;
 pub mod epoch;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod hash256;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod jit;

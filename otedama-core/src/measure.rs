@@ -289,8 +289,10 @@ impl Faults {
                 format!("nonce {} was claimed, but its {reason}", candidate.nonce)
             }
             Event::WorkerLost { worker, reason } => format!("worker {worker} was lost: {reason}"),
+            Event::WorkerFailed { worker, reason, .. } => format!("worker {worker} failed: {reason}"),
+            Event::WorkerHangs { worker } => format!("worker {worker} hangs"),
             Event::AllWorkersLost => "all workers were lost".to_owned(),
-            Event::Idle => return,
+            Event::WorkerBack { .. } | Event::Idle => return,
         };
         self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
     }

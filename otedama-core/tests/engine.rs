@@ -31,7 +31,7 @@ impl WorkSource for Queue {
 
 /// Slices of as few attempts as possible.
 fn tiny_slices() -> EngineConfig {
-    EngineConfig { slice: Duration::ZERO, versions_per_slice: 3, ..EngineConfig::default() }
+    EngineConfig { slice: Duration::ZERO, versions_per_slice: 3, retries: 0, ..EngineConfig::default() }
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn full_candidates_are_proven_and_the_scan_goes_on_where_it_ended() {
         Ok(Scanned { tried: count, end })
     });
     let (sink, events) = mailbox();
-    let config = EngineConfig { candidates: 4, versions_per_slice: 1, ..EngineConfig::default() };
+    let config = EngineConfig { candidates: 4, versions_per_slice: 1, retries: 0, ..EngineConfig::default() };
     let engine = Engine::start(config, vec![worker], NoMoreWork, sink).unwrap();
     engine.replace(assignment(1, 1001));
     let mut nonces: Vec<_> = wait_for(&events, is_idle)
@@ -253,7 +253,8 @@ fn what_a_scanner_counted_before_it_failed_stays_counted() {
         }
     });
     let (sink, events) = mailbox();
-    let engine = Engine::start(EngineConfig::default(), vec![worker], NoMoreWork, sink).unwrap();
+    let config = EngineConfig { retries: 0, ..EngineConfig::default() };
+    let engine = Engine::start(config, vec![worker], NoMoreWork, sink).unwrap();
     engine.replace(assignment(1, 8));
     let events = wait_for(&events, |event| matches!(event, Event::AllWorkersLost));
     assert!(
@@ -262,6 +263,107 @@ fn what_a_scanner_counted_before_it_failed_stays_counted() {
     );
     let stats = engine.stop();
     assert_eq!((stats.total_hashes(), stats.abandoned, stats.alive), (3, 5, 0));
+}
+
+/// Made again and again, each time as `scan` says for the number of times it was made before.
+fn remade(
+    scan: impl Fn(u32, &SearchSpace) -> Result<Scanned, ScanError> + Clone + Send + 'static,
+) -> WorkerConfig {
+    let mut times = 0;
+    let make = move || {
+        let (made, scan) = (times, scan.clone());
+        times += 1;
+        let mut inner = fake(move |_, space, _, _| scan(made, space));
+        (inner.make)()
+    };
+    WorkerConfig { cpu: None, make: Box::new(make) }
+}
+
+fn retrying() -> EngineConfig {
+    EngineConfig { retries: 2, retry_pause: Duration::from_millis(10), ..tiny_slices() }
+}
+
+#[test]
+fn a_device_that_fails_is_made_anew_after_growing_pauses() {
+    let worker = remade(|made, space| match made {
+        0 | 1 => Err(ScanError::Device(format!("number {made} fell off"))),
+        _ => done(space),
+    });
+    let (sink, events) = mailbox();
+    let engine = Engine::start(retrying(), vec![worker], NoMoreWork, sink).unwrap();
+    engine.replace(assignment(1, 800));
+    let mut events = wait_for(&events, is_idle);
+    // While the worker rests, all that was handed out is done: it may find itself idle in between.
+    events.retain(|event| !is_idle(event));
+    let told: Vec<_> = events.iter().map(|event| format!("{event:?}")).collect();
+    assert_eq!(
+        told,
+        [
+            r#"WorkerFailed { worker: 0, reason: "device failed: number 0 fell off", pause: 10ms }"#,
+            "WorkerBack { worker: 0 }",
+            r#"WorkerFailed { worker: 0, reason: "device failed: number 1 fell off", pause: 20ms }"#,
+            "WorkerBack { worker: 0 }",
+        ]
+    );
+    let stats = engine.stop();
+    assert_eq!((stats.alive, stats.total_hashes() + stats.abandoned), (1, 800));
+    assert!(stats.abandoned > 0);
+}
+
+#[test]
+fn a_device_that_keeps_failing_is_given_up_and_the_others_do_the_rest() {
+    let gone = Arc::new(AtomicBool::new(false));
+    let other = {
+        let gone = Arc::clone(&gone);
+        fake(move |_, space, _, _| {
+            assert!(wait_until(|| gone.load(Ordering::Relaxed)));
+            done(space)
+        })
+    };
+    let broken = remade(|_, _| Err(ScanError::Device("no answer".to_owned())));
+    let (send, events) = mpsc::channel();
+    let sink = move |event| {
+        if matches!(event, Event::WorkerLost { .. }) {
+            gone.store(true, Ordering::Relaxed);
+        }
+        let _ = send.send(event);
+    };
+    let engine = Engine::start(retrying(), vec![broken, other], NoMoreWork, sink).unwrap();
+    engine.replace(assignment(1, 4000));
+    let events = wait_for(&events, is_idle);
+    let count = |wanted: fn(&Event) -> bool| events.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::WorkerFailed { worker: 0, .. })), 2);
+    assert_eq!(count(|event| matches!(event, Event::WorkerLost { worker: 0, .. })), 1);
+    let stats = engine.stop();
+    assert_eq!((stats.alive, stats.total_hashes() + stats.abandoned), (1, 4000));
+}
+
+#[test]
+fn a_hanging_worker_is_reported_and_does_not_keep_the_engine_from_stopping() {
+    // Ends when the test does.
+    let (hold, held) = mpsc::channel::<()>();
+    let worker = fake(move |_, space, _, _| {
+        let _ = held.recv();
+        done(space)
+    });
+    let (sink, events) = mailbox();
+    let config = EngineConfig { watchdog: Some(Duration::from_millis(40)), ..tiny_slices() };
+    let engine = Engine::start(config, vec![worker], NoMoreWork, sink).unwrap();
+    engine.replace(assignment(1, 800));
+    wait_for(&events, |event| matches!(event, Event::WorkerHangs { worker: 0 }));
+    assert_eq!(engine.stop().total_hashes(), 0);
+    drop(hold);
+}
+
+#[test]
+fn a_watched_engine_whose_workers_return_reports_nothing() {
+    let workers = (0..2).map(|_| fake(|_, space, _, _| done(space))).collect();
+    let (sink, events) = mailbox();
+    let config = EngineConfig { watchdog: Some(Duration::from_secs(5)), ..tiny_slices() };
+    let engine = Engine::start(config, workers, NoMoreWork, sink).unwrap();
+    engine.replace(assignment(1, 800));
+    assert_eq!(wait_for(&events, is_idle).len(), 1);
+    assert_eq!(engine.stop().total_hashes(), 800);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(crate) fn run(args: &DevicesArgs, machine: &MachineArgs) -> Outcome {
             println!("  {:8} {}", algorithm.name(), names.join(", "));
         }
     }
+    #[cfg(feature = "gpu")]
+    print!("\n{}", crate::gpus::describe(&otedama_core::gpu::devices()));
     if let Some(path) = machine.tuning_path() {
         println!("\nFastest kernels are remembered in {}", path.display());
     }

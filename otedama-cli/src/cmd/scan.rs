@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use crate::args::{MachineArgs, ScanArgs, ScanMode};
 use crate::epochs::{self, Aside, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
+#[cfg(feature = "gpu")]
+use crate::gpus;
 use crate::machine::Machine;
 use crate::{cmd, show};
 
@@ -42,21 +44,40 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         assignment = assignment.with_epoch(Arc::clone(&built));
         epoch = Some(built);
     }
-    let kernel = machine.kernel(args.algorithm, args.kernel.as_deref(), epoch.as_ref())?;
-
     // What the kernel claims, another kernel proves.
     let prover = scan::prover(args.algorithm, &machine.setup)?;
-    let workers = cpus.iter().map(|&cpu| {
-        let setup = machine.setup_on(cpu);
-        let verifier = Verifier::new(prover, setup.clone());
-        WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
-    });
+    let mut workers: Vec<WorkerConfig> = Vec::new();
+    let mut names = Vec::new();
+    #[cfg(feature = "gpu")]
+    let cpu = {
+        let chosen = gpus::choose(&args.device)?;
+        let verifier = Verifier::new(prover, machine.setup.clone());
+        for &id in &chosen.gpus {
+            workers.push(gpus::worker(args.algorithm, id, &machine.setup, &verifier));
+            names.push(id.to_string());
+        }
+        chosen.cpu
+    };
+    #[cfg(not(feature = "gpu"))]
+    let cpu = true;
+    let watchdog = (!workers.is_empty()).then_some(Duration::from_secs(30));
+    if cpu {
+        let kernel = machine.kernel(args.algorithm, args.kernel.as_deref(), epoch.as_ref())?;
+        names.push(kernel.name().to_owned());
+        workers.extend(cpus.iter().map(|&cpu| {
+            let setup = machine.setup_on(cpu);
+            let verifier = Verifier::new(prover, setup.clone());
+            WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
+        }));
+    }
+    let names = names.join(", ");
     // Bounded: where nearly everything is found, workers wait for the printer.
     let (events, inbox) = mpsc::sync_channel(EVENTS_AHEAD);
     let sink = move |event| {
         let _ = events.send(event);
     };
-    let engine = Engine::start(EngineConfig::default(), workers.collect(), NoMoreWork, sink)?;
+    let engine =
+        Engine::start(EngineConfig { watchdog, ..EngineConfig::default() }, workers, NoMoreWork, sink)?;
     let begun = Instant::now();
     engine.replace(assignment);
     // The dataset is built while the search is under way with the cache alone.
@@ -66,7 +87,7 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     };
     let mut dataset = dataset.transpose()?;
 
-    let bar = show::progress_bar(space.attempts(), kernel.name().to_owned());
+    let bar = show::progress_bar(space.attempts(), names.clone());
     let mut finds = 0;
     let mut ending = loop {
         if interrupted.load(Ordering::Relaxed) {
@@ -83,15 +104,15 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
                 }
             }
             Ok(Event::Refused { candidate, reason, .. }) => {
-                break Err(work(format!(
-                    "kernel {} claimed nonce {} wrongly: {reason}",
-                    kernel.name(),
-                    candidate.nonce
-                )));
+                break Err(work(format!("{names} claimed nonce {} wrongly: {reason}", candidate.nonce)));
             }
             Ok(Event::WorkerLost { reason, .. }) => {
                 break Err(work(format!("a worker was lost: {reason}")));
             }
+            Ok(Event::WorkerFailed { reason, pause, .. }) => {
+                bar.suspend(|| eprintln!("{reason}; tried again in {} s", pause.as_secs()));
+            }
+            Ok(Event::WorkerHangs { .. }) => break Err(work("a worker hangs: its device does not answer")),
             Ok(Event::Idle) => break Ok(()),
             Ok(_) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             // The sink lives as long as the engine.
@@ -131,7 +152,7 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     if (io::stderr().is_terminal() || ending.is_err()) && !reader_left(&ending) {
         let (hashes, seconds) = (stats.total_hashes(), begun.elapsed().as_secs_f64());
         let rate = HashRate::new(hashes, seconds);
-        eprintln!("{finds} found in {hashes} attempts, {seconds:.1} s, {rate} ({})", kernel.name());
+        eprintln!("{finds} found in {hashes} attempts, {seconds:.1} s, {rate} ({names})");
     }
     ending
 }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Assignment, EngineConfig, EngineStats, Event, EventSink, WorkSource};
 use crate::epoch::Epoch;
@@ -18,6 +19,7 @@ pub(super) struct Shared {
     pub(super) counters: Vec<Counters>,
     pub(super) events: Box<dyn EventSink>,
     pub(super) config: EngineConfig,
+    started: Instant,
 }
 
 /// What is to be done, and by how many.
@@ -52,6 +54,8 @@ pub(super) struct Counters {
     pub(super) refused: AtomicU64,
     pub(super) stale: AtomicU64,
     pub(super) abandoned: AtomicU64,
+    /// When the worker should be back from its scanner, in milliseconds since the start; 0 while it is not there.
+    due: AtomicU64,
 }
 
 /// A piece of work small enough to be done in one go.
@@ -87,7 +91,60 @@ impl Shared {
             counters: (0..workers).map(|_| Counters::default()).collect(),
             events,
             config,
+            started: Instant::now(),
         }
+    }
+
+    /// The worker goes into its scanner and should be back in `patience` watchdog times.
+    pub(super) fn enter(&self, worker: usize, patience: u32) {
+        if let Some(watchdog) = self.config.watchdog {
+            let due = (self.started.elapsed() + watchdog * patience).as_millis() as u64;
+            self.counters[worker].due.store(due.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The worker is back from its scanner.
+    pub(super) fn leave(&self, worker: usize) {
+        self.counters[worker].due.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the worker should be back from its scanner, and is not.
+    pub(super) fn hangs(&self, worker: usize) -> bool {
+        let due = self.counters[worker].due.load(Ordering::Relaxed);
+        due != 0 && self.started.elapsed().as_millis() as u64 > due
+    }
+
+    /// Reports workers that hang, each time once, until the engine stops.
+    pub(super) fn watch(&self) {
+        let Some(watchdog) = self.config.watchdog else { return };
+        let mut reported = vec![false; self.counters.len()];
+        while self.pause(watchdog / 4) {
+            for (worker, reported) in reported.iter_mut().enumerate() {
+                let hangs = self.hangs(worker);
+                if hangs && !*reported {
+                    self.tell(Event::WorkerHangs { worker });
+                }
+                *reported = hangs;
+            }
+        }
+    }
+
+    /// Waits; `false` at once when the engine stops.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if state.stopping || left.is_zero() {
+                return !state.stopping;
+            }
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Reports something; a sink that panics takes nothing else with it.
+    pub(super) fn tell(&self, event: Event) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.events.event(event)));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,13 +221,9 @@ impl Shared {
             state.alive -= 1;
             state.alive
         };
-        // A sink that panics must not take the next report with it.
-        let tell = |event| {
-            let _ = catch_unwind(AssertUnwindSafe(|| self.events.event(event)));
-        };
-        tell(Event::WorkerLost { worker, reason });
+        self.tell(Event::WorkerLost { worker, reason });
         if alive == 0 {
-            tell(Event::AllWorkersLost);
+            self.tell(Event::AllWorkersLost);
         }
     }
 }

@@ -12,8 +12,8 @@
 //! they found is dropped (and counted as stale). [`Engine::update`]: there is newer work, but shares of
 //! the old still count, so slices already handed out run to their end.
 //!
-//! A worker that panics or fails is reported and leaves; the others go on. The attempts of the slice it
-//! held are counted as abandoned, so that counts stay exact: unless the work is stopped or replaced, every
+//! A worker that panics or fails is reported and leaves; the others go on. One whose device fails is made anew
+//! after a pause, a few times. The attempts of the slice it held are counted as abandoned, so that counts stay exact: unless the work is stopped or replaced, every
 //! attempt handed out ends up either in a worker's hashes or in the abandoned.
 
 mod dispenser;
@@ -115,6 +115,26 @@ pub enum Event {
         /// What happened to it.
         reason: String,
     },
+    /// A worker's device failed; it is made anew after a pause.
+    WorkerFailed {
+        /// Which one.
+        worker: usize,
+        /// What happened to it.
+        reason: String,
+        /// How long it rests.
+        pause: Duration,
+    },
+    /// A worker that failed works again.
+    WorkerBack {
+        /// Which one.
+        worker: usize,
+    },
+    /// A worker has not come back from its scanner in the time allowed: its device hangs, or its driver. It may
+    /// return; until then it does nothing, and stopping the engine leaves its thread behind.
+    WorkerHangs {
+        /// Which one.
+        worker: usize,
+    },
     /// The last worker is gone.
     AllWorkersLost,
     /// All work is done and the source has no more. New work handed in at the same moment may overtake it.
@@ -138,12 +158,12 @@ impl<F: Fn(Event) + Send + Sync + 'static> EventSink for F {
 pub struct WorkerConfig {
     /// The CPU to pin the thread to; `None` leaves it to the operating system.
     pub cpu: Option<CpuId>,
-    /// Makes the scanner that searches and the verify worker that proves.
+    /// Makes the scanner that searches and the verify worker that proves; asked again after a device failed.
     pub make: Box<MakeWorker>,
 }
 
 /// Makes a worker's scanner and verify worker.
-pub type MakeWorker = dyn FnOnce() -> Result<(Box<dyn Scanner>, VerifyWorker), KernelError> + Send;
+pub type MakeWorker = dyn FnMut() -> Result<(Box<dyn Scanner>, VerifyWorker), KernelError> + Send;
 
 /// How the engine splits work.
 #[derive(Clone, Debug)]
@@ -155,11 +175,26 @@ pub struct EngineConfig {
     pub versions_per_slice: u32,
     /// How many candidates a worker can hold before it proves them.
     pub candidates: usize,
+    /// How often a worker whose device fails ([`ScanError::Device`](crate::scan::ScanError::Device)) is made
+    /// anew before it is given up. A device that has worked for a minute may fail as often again.
+    pub retries: u32,
+    /// The pause before the first of these; each further one is twice as long.
+    pub retry_pause: Duration,
+    /// How long a scan may take (and ten times that for taking up a job) until the worker is reported as
+    /// hanging; `None` does not watch.
+    pub watchdog: Option<Duration>,
 }
 
 impl Default for EngineConfig {
     fn default() -> EngineConfig {
-        EngineConfig { slice: Duration::from_millis(20), versions_per_slice: 64, candidates: 1024 }
+        EngineConfig {
+            slice: Duration::from_millis(20),
+            versions_per_slice: 64,
+            candidates: 1024,
+            retries: 5,
+            retry_pause: Duration::from_secs(1),
+            watchdog: None,
+        }
     }
 }
 
@@ -167,6 +202,7 @@ impl Default for EngineConfig {
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    watchdog: Option<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -187,7 +223,8 @@ impl Engine {
         let shared = Arc::new(Shared::new(config, workers.len(), Box::new(source), Box::new(events)));
         let (ready, readiness) = mpsc::channel();
         let count = workers.len();
-        let mut engine = Engine { shared: Arc::clone(&shared), threads: Vec::with_capacity(workers.len()) };
+        let threads = Vec::with_capacity(workers.len());
+        let mut engine = Engine { shared: Arc::clone(&shared), threads, watchdog: None };
         for (index, worker) in workers.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
             let ready = ready.clone();
@@ -201,6 +238,11 @@ impl Engine {
         // An error drops the engine, which stops the workers that did start.
         for outcome in readiness.iter().take(count) {
             outcome?;
+        }
+        if shared.config.watchdog.is_some() {
+            let watched = Arc::clone(&shared);
+            let thread = thread::Builder::new().name("otedama-watch".to_owned());
+            engine.watchdog = Some(thread.spawn(move || watched.watch()).map_err(EngineError::Spawn)?);
         }
         Ok(engine)
     }
@@ -260,9 +302,18 @@ impl Engine {
             state.stop.raise();
         }
         self.shared.wake.notify_all();
-        for thread in self.threads.drain(..) {
-            // A worker's panic was caught and reported on its own thread.
-            let _ = thread.join();
+        for (worker, thread) in self.threads.drain(..).enumerate() {
+            while self.shared.config.watchdog.is_some() && !thread.is_finished() && !self.shared.hangs(worker)
+            {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if self.shared.config.watchdog.is_none() || thread.is_finished() {
+                // A worker's panic was caught and reported on its own thread.
+                let _ = thread.join();
+            }
+        }
+        if let Some(watchdog) = self.watchdog.take() {
+            let _ = watchdog.join();
         }
     }
 }

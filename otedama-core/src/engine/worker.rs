@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::dispenser::{Counters, Shared, Slice};
-use super::{EngineError, Event, WorkerConfig};
+use super::{EngineError, Event, MakeWorker, WorkerConfig};
 use crate::epoch::{Depth, Epoch};
 use crate::job::{NonceRange, SearchSpace, VersionRange};
 use crate::scan::{Candidates, ScanEnd, ScanError, Scanner};
@@ -26,44 +26,88 @@ pub(super) fn run(
         let _ = ready.send(Err(EngineError::Pin { cpu, error }));
         return;
     }
-    let made = catch_unwind(AssertUnwindSafe(config.make));
-    let (scanner, verifier) = match made {
-        Ok(Ok(pair)) => pair,
-        Ok(Err(error)) => {
-            let _ = ready.send(Err(error.into()));
-            return;
-        }
-        Err(panic) => {
-            let message = panic_message(&*panic);
-            let _ = ready.send(Err(EngineError::MakePanicked { worker: index, message }));
+    let mut make = config.make;
+    let (scanner, verifier) = match made(index, &mut *make) {
+        Ok(pair) => pair,
+        Err(error) => {
+            let _ = ready.send(Err(error));
             return;
         }
     };
     let _ = ready.send(Ok(()));
-    let mut worker = Worker {
-        shared,
-        index,
-        scanner,
-        verifier,
-        found: Candidates::with_capacity(
-            shared.config.candidates.max(shared.config.versions_per_slice as usize),
-        ),
-        loaded: None,
-        in_hand: None,
-    };
-    let outcome = catch_unwind(AssertUnwindSafe(|| worker.work()));
-    let reason = match outcome {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => format!("panicked: {}", panic_message(&*panic)),
-    };
-    if let Some(attempts) = worker.in_hand {
-        shared.counters[index].abandoned.fetch_add(attempts, Ordering::Relaxed);
+    let mut worker = Worker::new(shared, index, scanner, verifier);
+    let mut failures = 0;
+    loop {
+        let begun = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| worker.work()));
+        shared.leave(index);
+        let (reason, device) = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => (error.to_string(), matches!(error, ScanError::Device(_))),
+            Err(panic) => (format!("panicked: {}", panic_message(&*panic)), false),
+        };
+        if let Some(attempts) = worker.in_hand {
+            shared.counters[index].abandoned.fetch_add(attempts, Ordering::Relaxed);
+        }
+        let held = worker.in_hand.is_some();
+        // Whoever is made next may need the device's memory.
+        drop(worker);
+        if begun.elapsed() >= STEADY {
+            failures = 0;
+        }
+        if !device {
+            failures = shared.config.retries;
+        }
+        match revive(shared, index, &mut *make, &mut failures, reason, held) {
+            Some((scanner, verifier)) => worker = Worker::new(shared, index, scanner, verifier),
+            None => return,
+        }
     }
-    // The loss is reported before the slice is put down: whoever hears of idleness has heard of it.
-    shared.lose(index, reason);
-    if worker.in_hand.is_some() {
-        shared.put_down();
+}
+
+/// A device that has worked for so long is forgiven its earlier failures.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Makes a worker's scanner anew after pauses, unless it has failed too often or the engine stops. Every
+/// failure is reported before the slice it held is put down: whoever hears of idleness has heard of it.
+fn revive(
+    shared: &Shared,
+    index: usize,
+    make: &mut MakeWorker,
+    failures: &mut u32,
+    mut reason: String,
+    mut held: bool,
+) -> Option<(Box<dyn Scanner>, VerifyWorker)> {
+    loop {
+        let pause = shared.config.retry_pause * (1 << (*failures).min(16));
+        let lost = *failures >= shared.config.retries;
+        *failures += 1;
+        if lost {
+            shared.lose(index, reason);
+        } else {
+            shared.tell(Event::WorkerFailed { worker: index, reason, pause });
+        }
+        if held {
+            shared.put_down();
+            held = false;
+        }
+        if lost || !shared.pause(pause) {
+            return None;
+        }
+        match made(index, make) {
+            Ok(pair) => {
+                shared.tell(Event::WorkerBack { worker: index });
+                return Some(pair);
+            }
+            Err(error) => reason = error.to_string(),
+        }
+    }
+}
+
+fn made(worker: usize, make: &mut MakeWorker) -> Result<(Box<dyn Scanner>, VerifyWorker), EngineError> {
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(made) => Ok(made?),
+        Err(panic) => Err(EngineError::MakePanicked { worker, message: panic_message(&*panic) }),
     }
 }
 
@@ -80,20 +124,36 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
+    fn new(shared: &Shared, index: usize, scanner: Box<dyn Scanner>, verifier: VerifyWorker) -> Worker<'_> {
+        let room = shared.config.candidates.max(shared.config.versions_per_slice as usize);
+        Worker {
+            shared,
+            index,
+            scanner,
+            verifier,
+            found: Candidates::with_capacity(room),
+            loaded: None,
+            in_hand: None,
+        }
+    }
+
     fn work(&mut self) -> Result<(), ScanError> {
         let lanes = self.scanner.info().lanes.max(1);
+        let wanted_time = self.scanner.slice().unwrap_or(self.shared.config.slice);
         // The first slice is tiny; the pace then finds the right size within a few slices.
         let mut attempts = lanes as u64;
         while let Some(slice) = self.shared.next_slice(attempts, lanes) {
             self.in_hand = Some(slice.space.attempts());
             let wanted = (slice.generation, slice.epoch.as_deref().map(Epoch::depth));
             if self.loaded != Some(wanted) {
+                self.shared.enter(self.index, 10);
                 self.scanner.load(&slice.job, slice.epoch.as_ref())?;
+                self.shared.leave(self.index);
                 self.loaded = Some(wanted);
             }
             let begun = Instant::now();
             let tried = self.scan(&slice)?;
-            attempts = pace(tried, begun.elapsed(), self.shared.config.slice);
+            attempts = pace(tried, begun.elapsed(), wanted_time);
             self.in_hand = None;
             self.shared.put_down();
         }
@@ -111,7 +171,9 @@ impl Worker<'_> {
             let mut left =
                 SearchSpace { nonces, versions: VersionRange { start: versions.start + skipped, count } };
             loop {
+                self.shared.enter(self.index, 1);
                 let scanned = self.scanner.scan(&left, &slice.stop, &mut self.found)?;
+                self.shared.leave(self.index);
                 self.counters().hashes.fetch_add(scanned.tried, Ordering::Relaxed);
                 total += scanned.tried;
                 self.in_hand = self.in_hand.map(|attempts| attempts - scanned.tried);

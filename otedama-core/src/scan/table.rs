@@ -249,6 +249,10 @@ pub enum KernelError {
         /// Why not.
         reason: String,
     },
+    /// A device cannot be used.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Device(#[from] crate::gpu::GpuError),
     /// It computed a known answer wrongly and must not be used.
     #[error("kernel {kernel} failed its self-test and is not used: {error}")]
     SelfTest {

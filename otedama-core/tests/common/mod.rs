@@ -80,8 +80,9 @@ pub(crate) fn fake_telling(
         max_versions: 16,
         memory: None,
     };
-    let scanner = Fake { info, job: None, loads, scan: Box::new(scan) };
-    WorkerConfig { cpu: None, make: Box::new(move || Ok((Box::new(scanner), proves()))) }
+    let mut scanner = Some(Fake { info, job: None, loads, scan: Box::new(scan) });
+    let make = move || Ok((Box::new(scanner.take().expect("a fake is made once")) as _, proves()));
+    WorkerConfig { cpu: None, make: Box::new(make) }
 }
 
 /// All of it, and nothing found.

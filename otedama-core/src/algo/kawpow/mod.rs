@@ -14,12 +14,16 @@
 //! every period of three blocks. It is plain data ([`Program`]): the interpreter here ([`hash`], the oracle),
 //! the compilers of [`jit`](crate::jit) and a generator of source code for a GPU read the same.
 
+mod emit;
+mod emit_ptx;
 mod interpret;
 pub(crate) mod lanes;
 mod portable;
 mod program;
 mod seal;
 
+pub use emit::period_text;
+pub use emit_ptx::{TemplateError, ptx_text};
 pub use interpret::{L1Cache, Mix, Row, mix_hash, row};
 pub use portable::Portable;
 pub use program::{

@@ -1,0 +1,595 @@
+//! RandomX on a device: the host's side of `kernels/randomx.cl`.
+//!
+//! ```text
+//! cache (256 MiB, from the epoch) -- rx_items --> dataset (2 GiB), kept until the key changes
+//! a batch: rx_seed, rx_fill, 8 x [rx_program, rx_execute in pieces], rx_fingerprint, rx_finish --> hits
+//! ```
+//!
+//! [`Kernels`] are the compiled kernels of a variant, [`Items`] what they read in place of a dataset or the dataset
+//! itself, [`Memory`] the hashes in flight. A device without room for a dataset computes items when they are asked
+//! for, from the cache alone: a hash takes far longer then, but is the same.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::{Arg, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use crate::algo::randomx::config::{Params, Revision};
+use crate::algo::randomx::dataset::{Dataset as _, Light};
+use crate::algo::randomx::superscalar::{Kind, Program};
+use crate::epoch::{Epoch, EpochKey, EpochSeed};
+use crate::job::{Job, Work};
+use crate::topology::NodeId;
+
+/// How many lanes a group has on a GPU: one warp, for warps wait for their slowest lane anyway.
+const GROUP: u32 = 32;
+
+/// How many on a CPU, whose threads take a group each.
+const GROUP_OF_A_CPU: u32 = 4;
+
+/// Words of a hash's state: `RX_STATE` of the kernels.
+pub const STATE_WORDS: u64 = 44;
+
+/// Iterations of a program in one launch. A full H200 does 64 of them in some 15 ms; a launch costs microseconds.
+const ITERATIONS: u32 = 64;
+
+/// Dataset items in one launch.
+const ITEMS_PER_LAUNCH: u64 = 1 << 20;
+
+/// Hashes in flight for each multiprocessor, in both queues together: as many warps as its registers hold.
+const HASHES_PER_UNIT: u64 = 512;
+
+/// Dataset items that are compared with the CPU's after the device made them.
+const SAMPLES: u64 = 32;
+
+/// Device memory left to others: the display, the driver, small buffers.
+const RESERVE: u64 = 512 << 20;
+
+/// The macros of a variant, in the order in which `otedama_kernels::BUILDS` has them; [`Kernels`] adds how many lanes
+/// there are and where items come from.
+pub fn defines(params: &Params) -> Vec<(&'static str, u64)> {
+    let [l1, l2, l3] = params.scratchpad;
+    vec![
+        ("RX_SIZE", params.program_size as u64),
+        ("RX_L1", l1 as u64),
+        ("RX_L2", l2 as u64),
+        ("RX_L3", l3 as u64),
+        ("RX_DATASET_MASK", params.dataset_mask().into()),
+        ("RX_DATASET_STARTS", params.dataset_starts()),
+        ("RX_CACHE_LINES", params.cache_bytes() as u64 / 64),
+        ("RX_CACHE_ACCESSES", params.cache_accesses as u64),
+        ("RX_JUMP_BITS", params.jump_bits.into()),
+        ("RX_JUMP_OFFSET", params.jump_offset.into()),
+        ("RX_V2", (params.revision == Revision::V2).into()),
+    ]
+}
+
+/// All macros: `part` items are in the dataset's first part.
+fn all_defines(params: &Params, depth: Depth, group: u32, part: u64) -> Vec<(&'static str, u64)> {
+    let mut macros = defines(params);
+    macros.extend([
+        ("RX_GROUP", group.into()),
+        ("RX_PART", part),
+        ("RX_LIGHT", (depth == Depth::Light).into()),
+    ]);
+    macros
+}
+
+/// What is no number among a variant's parameters, as the kernels read it: AesGenerator4R's keys, then what each
+/// opcode is.
+pub fn variant_words(params: &Params) -> Vec<u32> {
+    let keys = params.generator_4r_keys.as_flattened();
+    let keys = keys.iter().flat_map(|key| (0..4).map(move |i| (key >> (32 * i)) as u32));
+    keys.chain(params.opcodes.iter().map(|opcode| *opcode as u32)).collect()
+}
+
+/// SuperscalarHash functions as the kernels read them: see `rx_item` in `randomx.cl`.
+pub fn function_words(functions: &[Program]) -> Vec<u64> {
+    let mut words = Vec::new();
+    for function in functions {
+        words.push(function.instructions.len() as u64 | u64::from(function.address_register) << 32);
+        for instruction in &function.instructions {
+            // The operation (RX_ADD and so on), and whether the constant is its operand.
+            let (operation, constant) = match instruction.kind {
+                Kind::IaddRs => (0, false),
+                Kind::IaddC7 | Kind::IaddC8 | Kind::IaddC9 => (0, true),
+                Kind::IsubR => (1, false),
+                Kind::ImulR => (2, false),
+                Kind::ImulRcp => (2, true),
+                Kind::ImulhR => (3, false),
+                Kind::IsmulhR => (4, false),
+                Kind::IxorR => (5, false),
+                Kind::IxorC7 | Kind::IxorC8 | Kind::IxorC9 => (5, true),
+                Kind::IrorC => (6, true),
+            };
+            let shift = if instruction.kind == Kind::IaddRs { instruction.shift() } else { 0 };
+            let registers = u64::from(instruction.dst) << 8 | u64::from(instruction.src) << 16;
+            words.push(operation | registers | u64::from(shift) << 24 | u64::from(constant) << 32);
+            words.push(instruction.constant);
+        }
+    }
+    words
+}
+
+/// Where the machines on a device find dataset items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// All are computed beforehand: 2 GiB.
+    Full,
+    /// Each is computed from the cache when it is asked for: 256 MiB.
+    Light,
+}
+
+/// The kernels of a variant, compiled for a device.
+pub struct Kernels {
+    device: Arc<dyn Gpu>,
+    params: &'static Params,
+    depth: Depth,
+    group: u32,
+    /// Items in the dataset's first part.
+    part: u64,
+    variant: Buffer,
+    seed: Kernel,
+    fill: Kernel,
+    program: Kernel,
+    execute: Kernel,
+    fingerprint: Kernel,
+    finish: Kernel,
+    items: Kernel,
+}
+
+/// What machines read items from, for one key: with [`Depth::Full`] the dataset in two parts, with
+/// [`Depth::Light`] the cache and the functions.
+pub struct Items {
+    first: Buffer,
+    /// `None` where the first part is all.
+    second: Option<Buffer>,
+}
+
+/// Memory for hashes in flight.
+pub struct Memory {
+    hashes: u32,
+    /// The state of each hash: word w of hash h at `w * hashes + h` (listed in `randomx.cl`).
+    pub states: Buffer,
+    /// The scratchpads, one after the other.
+    pub scratchpads: Buffer,
+    programs: Buffer,
+    reciprocals: Buffer,
+}
+
+impl Memory {
+    /// How many hashes there is room for.
+    pub fn hashes(&self) -> u32 {
+        self.hashes
+    }
+}
+
+/// What is hashed, on the device.
+pub struct Input {
+    blob: Buffer,
+    blob_bytes: u32,
+    nonce_at: u32,
+    target_top: u64,
+}
+
+/// Where hits go: the buffer (layout: `otd_hit` of the kernels) and how many it has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Hits<'a> {
+    /// Zeroed by whoever searches.
+    pub buffer: &'a Buffer,
+    /// In nonces.
+    pub room: u32,
+}
+
+impl Kernels {
+    /// Compiles the kernels for groups of `group` lanes, a power of two.
+    ///
+    /// # Errors
+    /// As [`Gpu::compile`], or if the device's buffers are too small for half a dataset.
+    pub fn new(
+        device: &Arc<dyn Gpu>,
+        params: &'static Params,
+        depth: Depth,
+        group: u32,
+        queue: &mut dyn Queue,
+    ) -> Result<Kernels, GpuError> {
+        let part = params.dataset_items().min(device.info().max_buffer / 64);
+        let mut macros = all_defines(params, depth, group, part);
+        if device.info().is_cpu {
+            macros.push(("OTD_ROLLED", 1));
+        }
+        let source = otedama_kernels::RANDOMX;
+        let program = device.compile(source.name, &source.text(), &macros)?;
+        let words = variant_words(params);
+        let variant = device.buffer(4 * words.len() as u64)?;
+        queue.write(
+            &variant,
+            0,
+            words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>().as_slice(),
+        )?;
+        let kernel = |name| program.kernel(name, group);
+        Ok(Kernels {
+            device: Arc::clone(device),
+            params,
+            depth,
+            group,
+            part,
+            variant,
+            seed: kernel("rx_seed")?,
+            fill: kernel("rx_fill")?,
+            program: kernel("rx_program")?,
+            execute: kernel("rx_execute")?,
+            fingerprint: kernel("rx_fingerprint")?,
+            finish: kernel("rx_finish")?,
+            items: kernel("rx_items")?,
+        })
+    }
+
+    /// Bytes of device memory for a hash in flight.
+    pub fn bytes_per_hash(params: &Params) -> u64 {
+        params.scratchpad_bytes() as u64 + 8 * STATE_WORDS + 16 * params.program_size as u64
+    }
+
+    /// Memory for `hashes` in flight, rounded up to whole groups.
+    ///
+    /// # Errors
+    /// [`GpuError::Memory`] or [`GpuError::BufferTooLarge`].
+    pub fn memory(&self, hashes: u32) -> Result<Memory, GpuError> {
+        let hashes = hashes.next_multiple_of(self.group);
+        let words = |words: u64| self.device.buffer(8 * words * u64::from(hashes));
+        Ok(Memory {
+            hashes,
+            states: words(STATE_WORDS)?,
+            scratchpads: words(self.params.scratchpad_bytes() as u64 / 8)?,
+            programs: words(self.params.program_size as u64)?,
+            reciprocals: words(self.params.program_size as u64)?,
+        })
+    }
+
+    /// Makes what items come from for a key whose cache is given, waits for it, and compares a sample of the
+    /// dataset with the CPU's.
+    ///
+    /// # Errors
+    /// The device's failure; [`GpuError::Wrong`] if an item differs.
+    pub fn items(&self, queue: &mut dyn Queue, key: &[u8], cache: &[u8]) -> Result<Items, GpuError> {
+        let functions = Program::of_key(self.params, key);
+        let bytes: Vec<u8> = function_words(&functions).iter().flat_map(|word| word.to_le_bytes()).collect();
+        let cache_there = self.device.buffer(cache.len() as u64)?;
+        let functions_there = self.device.buffer(bytes.len() as u64)?;
+        queue.write(&cache_there, 0, cache)?;
+        queue.write(&functions_there, 0, &bytes)?;
+        if self.depth == Depth::Light {
+            queue.finish()?;
+            return Ok(Items { first: cache_there, second: Some(functions_there) });
+        }
+        let items = self.params.dataset_items();
+        let first = self.device.buffer(64 * self.part)?;
+        let rest = items - self.part;
+        let second = if rest > 0 { Some(self.device.buffer(64 * rest)?) } else { None };
+        for (part, begin, end) in [(Some(&first), 0, self.part), (second.as_ref(), self.part, items)] {
+            let Some(part) = part else { continue };
+            for at in (begin..end).step_by(ITEMS_PER_LAUNCH as usize) {
+                let to = end.min(at + ITEMS_PER_LAUNCH);
+                let groups = (to - at).div_ceil(self.group.into()) as u32;
+                let args = [
+                    Arg::Buffer(&cache_there),
+                    Arg::Buffer(&functions_there),
+                    Arg::Buffer(part),
+                    Arg::U64(begin),
+                    Arg::U64(at),
+                    Arg::U64(to),
+                ];
+                queue.launch(&self.items, groups, &args)?;
+            }
+        }
+        let made = Items { first, second };
+        let light = Light::new(self.params, cache, &functions);
+        for i in 0..SAMPLES {
+            // Those beside the seam of the two parts, then from the first to the last.
+            let index = match i {
+                0 => self.part - 1,
+                1 => self.part.min(items - 1),
+                _ => (items - 1) * (i - 2) / (SAMPLES - 3),
+            };
+            if self.item(queue, &made, index)? != light.item(index) {
+                return Err(GpuError::Wrong {
+                    device: self.device.info().id,
+                    reason: format!("item {index} of its RandomX dataset differs from the CPU's"),
+                });
+            }
+        }
+        Ok(made)
+    }
+
+    /// An item of a dataset, as the device holds it.
+    fn item(&self, queue: &mut dyn Queue, items: &Items, index: u64) -> Result<[u64; 8], GpuError> {
+        let (part, at) = match &items.second {
+            Some(second) if index >= self.part => (second, index - self.part),
+            _ => (&items.first, index),
+        };
+        let mut bytes = [0; 64];
+        queue.read(part, 64 * at, &mut bytes)?;
+        Ok(std::array::from_fn(|i| u64::from_le_bytes(bytes.as_chunks().0[i])))
+    }
+
+    /// Puts a blob on the device, whose nonce begins at byte `nonce_at`; hits are hashes whose top 64 bits are at
+    /// most `target_top`.
+    ///
+    /// # Errors
+    /// The device's failure.
+    pub fn input(
+        &self,
+        queue: &mut dyn Queue,
+        blob: &[u8],
+        nonce: std::ops::Range<usize>,
+        target_top: u64,
+    ) -> Result<Input, GpuError> {
+        let mut bytes = blob.to_vec();
+        let nonce_at = nonce.start as u32;
+        bytes[nonce].fill(0);
+        bytes.resize(bytes.len().next_multiple_of(128).max(128), 0);
+        let there = self.device.buffer(bytes.len() as u64)?;
+        queue.write(&there, 0, &bytes)?;
+        Ok(Input { blob: there, blob_bytes: blob.len() as u32, nonce_at, target_top })
+    }
+
+    /// Enqueues the hashes of `count` nonces from `first` on; nonces that meet the target go to `hits`.
+    ///
+    /// # Errors
+    /// [`GpuError::Unsuited`] if the memory has no room for so many, or the device's failure.
+    pub fn enqueue(
+        &self,
+        queue: &mut dyn Queue,
+        (items, memory, input): (&Items, &Memory, &Input),
+        first: u64,
+        count: u32,
+        hits: Hits<'_>,
+    ) -> Result<(), GpuError> {
+        if count > memory.hashes {
+            let reason = format!("{count} hashes at a time: there is memory for {}", memory.hashes);
+            return Err(GpuError::Unsuited { device: self.device.info().id, reason });
+        }
+        let groups = count.div_ceil(self.group);
+        let stride = Arg::U32(memory.hashes);
+        let [states, scratchpads, programs, reciprocals] =
+            [&memory.states, &memory.scratchpads, &memory.programs, &memory.reciprocals].map(Arg::Buffer);
+        let (blob, blob_bytes) = (Arg::Buffer(&input.blob), Arg::U32(input.blob_bytes));
+        let seed = [blob, blob_bytes, Arg::U32(input.nonce_at), Arg::U64(first), states, stride];
+        queue.launch(&self.seed, groups, &seed)?;
+        queue.launch(&self.fill, 4 * groups, &[states, stride, scratchpads])?;
+        let dataset = [&items.first, items.second.as_ref().unwrap_or(&items.first)].map(Arg::Buffer);
+        let iterations = self.params.program_iterations as u32;
+        for number in 0..self.params.program_count as u32 {
+            let variant = Arg::Buffer(&self.variant);
+            let program = [states, stride, programs, reciprocals, variant, Arg::U32(number)];
+            queue.launch(&self.program, groups, &program)?;
+            for from in (0..iterations).step_by(ITERATIONS as usize) {
+                let to = Arg::U32(iterations.min(from + ITERATIONS));
+                let [dataset, rest] = dataset;
+                let from = Arg::U32(from);
+                let execute = [states, stride, programs, reciprocals, scratchpads, dataset, rest, from, to];
+                queue.launch(&self.execute, groups, &execute)?;
+            }
+        }
+        queue.launch(&self.fingerprint, 4 * groups, &[states, stride, scratchpads])?;
+        let (count, target) = (Arg::U32(count), Arg::U64(input.target_top));
+        let hits = [Arg::Buffer(hits.buffer), Arg::U32(hits.room)];
+        let [buffer, room] = hits;
+        queue.launch(&self.finish, groups, &[states, stride, Arg::U64(first), count, target, buffer, room])
+    }
+}
+
+/// The search for nonces of a variant on a device.
+///
+/// # Errors
+/// As [`Kernels::new`] and [`Kernels::memory`].
+pub(super) fn search(device: &Arc<dyn Gpu>, params: &'static Params) -> Result<Box<dyn Search>, GpuError> {
+    let mut queue = device.queue()?;
+    Ok(Box::new(RandomX::new(device, params, queue.as_mut())?))
+}
+
+/// As the scanner over all families wants it. A batch takes seconds, in launches of milliseconds.
+struct RandomX {
+    kernels: Kernels,
+    memory: [Memory; 2],
+    /// The items of the last key.
+    items: Option<(EpochKey, Items)>,
+    input: Option<Input>,
+}
+
+impl RandomX {
+    /// Kernels and memory for a variant on a device: with a dataset if that and some hashes fit, unless the device
+    /// is a CPU, which would take minutes to make one.
+    fn new(
+        device: &Arc<dyn Gpu>,
+        params: &'static Params,
+        queue: &mut dyn Queue,
+    ) -> Result<RandomX, GpuError> {
+        let info = device.info();
+        let cache = params.cache_bytes() as u64;
+        let dataset = params.dataset_bytes() as u64 + cache;
+        let full = !info.is_cpu && info.memory >= RESERVE + dataset + (256 << 20);
+        let depth = if full { Depth::Full } else { Depth::Light };
+        let free = info.memory.saturating_sub(RESERVE + if full { dataset } else { cache });
+        let group = if info.is_cpu { GROUP_OF_A_CPU } else { GROUP };
+        let hashes = if info.is_cpu {
+            u64::from(info.units) * u64::from(group)
+        } else {
+            let by_memory = free / Kernels::bytes_per_hash(params) / 2;
+            let by_buffer = info.max_buffer / params.scratchpad_bytes() as u64;
+            by_memory.min(by_buffer).min(u64::from(info.units) * HASHES_PER_UNIT / 2)
+        };
+        let mut hashes = (hashes as u32 / group * group).max(group);
+        let kernels = Kernels::new(device, params, depth, group, queue)?;
+        queue.finish()?;
+        let both = |hashes| Ok([kernels.memory(hashes)?, kernels.memory(hashes)?]);
+        let memory = loop {
+            match both(hashes) {
+                // Others hold memory too: with less, as long as that is a group.
+                Err(GpuError::Memory { .. }) if hashes > group => {
+                    hashes = (hashes / 2).next_multiple_of(group)
+                }
+                done => break done?,
+            }
+        };
+        Ok(RandomX { kernels, memory, items: None, input: None })
+    }
+
+    fn unsuited(&self, reason: String) -> GpuError {
+        GpuError::Unsuited { device: self.kernels.device.info().id, reason }
+    }
+}
+
+impl Search for RandomX {
+    fn load(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        queue: &mut dyn Queue,
+    ) -> Result<(), GpuError> {
+        let same = Params::of(job.algorithm()).is_some_and(|params| params.name == self.kernels.params.name);
+        let (true, Work::Blob { bytes, .. }, Some(slot)) =
+            (same, job.work(), job.algorithm().spec().input.nonce_slot())
+        else {
+            return Err(self.unsuited(format!(
+                "{} on kernels of {}",
+                job.algorithm(),
+                self.kernels.params.name
+            )));
+        };
+        let epoch = epoch.ok_or_else(|| self.unsuited(format!("{} without an epoch", job.algorithm())))?;
+        if self.items.as_ref().is_none_or(|(key, _)| key != epoch.key()) {
+            let EpochSeed::Bytes(key) = &epoch.key().seed else {
+                return Err(self.unsuited("an epoch with a number in place of a key".to_owned()));
+            };
+            // The old items go first: there may be no room for two datasets.
+            self.items = None;
+            let items = self.kernels.items(queue, key, epoch.light().view(NodeId(0)))?;
+            self.items = Some((*epoch.key(), items));
+        }
+        let nonce = slot.offset..slot.offset + slot.width;
+        self.input = Some(self.kernels.input(queue, bytes, nonce, target_top(job))?);
+        queue.finish()
+    }
+
+    /// All there is memory for: a hash takes as long alone as among thousands.
+    fn granule(&self) -> u32 {
+        self.memory[0].hashes
+    }
+
+    fn max_batch(&self) -> u32 {
+        self.memory[0].hashes
+    }
+
+    fn enqueue(
+        &mut self,
+        slot: usize,
+        queue: &mut dyn Queue,
+        first: u64,
+        count: u32,
+        hits: &Buffer,
+        room: u32,
+    ) -> Result<(), GpuError> {
+        let (Some((_, items)), Some(input)) = (&self.items, &self.input) else {
+            return Err(self.unsuited("a search before a job".to_owned()));
+        };
+        let on = (items, &self.memory[slot], input);
+        self.kernels.enqueue(queue, on, first, count, Hits { buffer: hits, room })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::builders::{self, ItemsBy};
+    use crate::epoch::{self, EpochStore, Progress, StoreConfig};
+    use crate::gpu::{self, Api};
+    use crate::hash256::Digest;
+    use crate::job::JobId;
+    use crate::scan::{self, Attempt, Setup};
+    use crate::target::Target;
+    use crate::topology::Topology;
+
+    const ALGORITHM: Algorithm = Algorithm::RandomXV1;
+
+    fn device() -> Option<Arc<dyn Gpu>> {
+        let inventory = gpu::devices();
+        let Some(card) = inventory.cards.iter().find(|card| card.info.id.api() == Api::OpenCl) else {
+            println!("SKIPPED: no OpenCL device here ({inventory})");
+            return None;
+        };
+        Some(gpu::open(card.info.id).unwrap())
+    }
+
+    #[test]
+    fn the_builds_for_cuda_have_these_macros() {
+        for (name, params, depth) in [
+            ("randomx-v1", "rx/0", Depth::Full),
+            ("randomx-v2", "rx/2", Depth::Full),
+            ("randomx-v1-light", "rx/0", Depth::Light),
+        ] {
+            let params = Params::named(params).unwrap();
+            let build = otedama_kernels::BUILDS.iter().find(|build| build.name == name).unwrap();
+            assert_eq!(build.defines, all_defines(params, depth, GROUP, params.dataset_items()), "{name}");
+        }
+    }
+
+    #[test]
+    fn jobs_are_searched_in_both_slots_and_over_a_change_of_keys() {
+        let Some(device) = device() else { return };
+        let mut queue = device.queue().unwrap();
+        let queue = queue.as_mut();
+        let mut search = RandomX::new(&device, Params::of(ALGORITHM).unwrap(), queue).unwrap();
+        let hits = device.buffer(4 + 8 * 4).unwrap();
+        let granule = search.granule();
+        assert!(search.max_batch() >= granule);
+        let early = search.enqueue(0, queue, 0, granule, &hits, 4).unwrap_err().to_string();
+        assert!(early.contains("before a job"), "{early}");
+
+        let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
+        let builder = builders::builder(ALGORITHM, &Setup::detect().cpu, ItemsBy::default()).unwrap();
+        for (slot, key) in [b"one key", b"another"].into_iter().enumerate() {
+            let key = EpochKey::bytes(ALGORITHM, key).unwrap();
+            let epoch = store.get(&builder, &key, epoch::Depth::Light, &Progress::new()).unwrap();
+            let first = 0xffff_0000u64;
+            let blobs: Vec<Vec<u8>> = (first..first + u64::from(granule))
+                .map(|nonce| {
+                    let mut blob = vec![0x5a; 77];
+                    blob[39..43].copy_from_slice(&nonce.to_le_bytes()[..4]);
+                    blob
+                })
+                .collect();
+            let attempts: Vec<Attempt<'_>> = blobs.iter().map(|blob| Attempt::Bytes(blob)).collect();
+            let mut digests = vec![Digest::plain([0; 32]); blobs.len()];
+            let mut hasher =
+                scan::prover(ALGORITHM, &Setup::detect()).unwrap().hasher(&Setup::detect()).unwrap();
+            hasher.hash_many(&attempts, Some(&epoch), &mut digests).unwrap();
+            let best = digests.iter().map(|digest| *digest.pow.as_raw()).min_by_key(|hash| {
+                let mut hash = *hash;
+                hash.reverse();
+                hash
+            });
+            let target = Target::from_le_bytes(best.unwrap()).unwrap();
+            let job = Job::blob(JobId(1), ALGORITHM, &[0x5a; 77], None, target).unwrap().with_epoch(key);
+            let job = Arc::new(job);
+            let without = search.load(&job, None, queue).unwrap_err().to_string();
+            assert!(without.contains("without an epoch"), "{without}");
+            search.load(&job, Some(&epoch), queue).unwrap();
+            queue.zero(&hits, 0, hits.bytes()).unwrap();
+            search.enqueue(slot, queue, first, granule, &hits, 4).unwrap();
+            let mut found = [0; 12];
+            queue.read(&hits, 0, &mut found).unwrap();
+            let index = digests.iter().position(|digest| digest.meets(ALGORITHM, &target)).unwrap();
+            assert_eq!(found[..4], [1, 0, 0, 0], "one hash is the best");
+            assert_eq!(found[4..], (first + index as u64).to_le_bytes());
+        }
+
+        let foreign = Job::blob(JobId(2), Algorithm::RandomXV2, &[0; 77], None, Target::MAX).unwrap();
+        let refused = search.load(&Arc::new(foreign), None, queue).unwrap_err().to_string();
+        assert!(refused.contains("kernels of rx/0"), "{refused}");
+        let many = search.max_batch() + granule;
+        let refused = search.enqueue(0, queue, 0, many, &hits, 4).unwrap_err().to_string();
+        assert!(refused.contains("there is memory for"), "{refused}");
+    }
+}
