@@ -476,8 +476,13 @@ fn shares_of_ethash_travel_in_all_three_dialects() {
         let mut other = Pair::new(ethereum_server(&duplicates), EthereumClient::new(config), 4);
         other.server(|server, now, out| server.set_job(ethereum_job("a", false), now, out));
         other.client(|client, now, out| client.start(now, out));
-        other.client.next_task().unwrap();
+        // A share of another connection's task is none of this one's; found again, it is.
         other.submit(&found[0]);
+        assert_eq!(other.client.counts().stale, 1);
+        let task = other.client.next_task().unwrap();
+        let same = other.prover.search(&task, 48)[0];
+        assert_eq!(same.nonce(), found[0].nonce());
+        other.submit(&same);
         assert_eq!(other.rejects(), ["duplicate"], "{dialect:?}");
         // New work is pushed, and is work.
         pair.events.clear();
