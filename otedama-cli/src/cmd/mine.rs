@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -189,26 +189,66 @@ impl Network {
     }
 }
 
-/// The epoch that work can be done with now, for the source of further work.
-type Ready = Arc<Mutex<Option<Arc<Epoch>>>>;
-
-/// A task with its epoch, if that is the one at hand.
-fn assign(task: &Task, ready: &Ready) -> Option<Assignment> {
-    let assignment = Assignment::part(Arc::clone(&task.job), task.space).ok()?;
-    let Some(key) = task.job.epoch() else { return Some(assignment) };
-    let ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
-    let epoch = ready.as_ref().filter(|epoch| epoch.key() == key)?;
-    Some(assignment.with_epoch(Arc::clone(epoch)))
-}
-
-struct Source {
+/// Tasks as they come from the pool, and the epoch that they can be done with. Shared by the engine, which asks
+/// when it has used up its work, and the loop above.
+#[derive(Clone)]
+struct Tasks {
     link: Link,
-    ready: Ready,
+    state: Arc<Mutex<TasksState>>,
 }
 
-impl WorkSource for Source {
+#[derive(Default)]
+struct TasksState {
+    /// The epoch at hand.
+    epoch: Option<Arc<Epoch>>,
+    /// A task whose epoch is not at hand yet.
+    waiting: Option<Task>,
+}
+
+impl Tasks {
+    fn new(link: Link) -> Tasks {
+        Tasks { link, state: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TasksState> {
+        // Nothing that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest task, else the one that waits; `None` if there is none that can be done now.
+    fn next(&self) -> Option<Assignment> {
+        let mut state = self.lock();
+        let task = self.link.next_task().or_else(|| state.waiting.take())?;
+        let assignment = Assignment::part(Arc::clone(&task.job), task.space).ok()?;
+        let Some(key) = task.job.epoch() else { return Some(assignment) };
+        match state.epoch.as_ref().filter(|epoch| epoch.key() == key) {
+            Some(epoch) => Some(assignment.with_epoch(Arc::clone(epoch))),
+            None => {
+                state.waiting = Some(task);
+                None
+            }
+        }
+    }
+
+    /// The connection is gone, and what it gave is worth nothing.
+    fn forget(&self) {
+        self.lock().waiting = None;
+    }
+
+    /// The epoch that a task waits for.
+    fn wanted(&self) -> Option<EpochKey> {
+        self.lock().waiting.as_ref().and_then(|task| task.job.epoch().copied())
+    }
+
+    /// This is the epoch at hand from now on.
+    fn provide(&self, epoch: Option<Arc<Epoch>>) {
+        self.lock().epoch = epoch;
+    }
+}
+
+impl WorkSource for Tasks {
     fn next(&mut self) -> Option<Assignment> {
-        assign(&self.link.next_task()?, &self.ready)
+        Tasks::next(self)
     }
 }
 
@@ -217,10 +257,9 @@ struct Miner {
     algorithm: Algorithm,
     mode: ScanMode,
     json: bool,
-    link: Link,
+    tasks: Tasks,
     engine: Engine,
     epochs: Option<Arc<Epochs>>,
-    ready: Ready,
     /// The epoch that work waits for, and its cache being built.
     cache: Option<(EpochKey, Aside)>,
     /// The dataset being built while the cache does.
@@ -249,9 +288,8 @@ impl Miner {
             let verifier = Verifier::new(prover, setup.clone());
             WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
         });
-        let ready = Ready::default();
-        let source = Source { link: link.clone(), ready: Arc::clone(&ready) };
-        let shares = link.clone();
+        let tasks = Tasks::new(link.clone());
+        let shares = link;
         let sink = move |event| {
             if let Event::Share { share, .. } = &event
                 && !shares.submit(share.clone())
@@ -261,15 +299,14 @@ impl Miner {
             // Nobody listens any more once mining has ended.
             let _ = happen.send(Happening::Engine(event));
         };
-        let engine = Engine::start(EngineConfig::default(), workers.collect(), source, sink)?;
+        let engine = Engine::start(EngineConfig::default(), workers.collect(), tasks.clone(), sink)?;
         let miner = Miner {
             algorithm,
             mode: plan.mode,
             json,
-            link,
+            tasks,
             engine,
             epochs: Epochs::of(algorithm, machine).map(Arc::new),
-            ready,
             cache: None,
             dataset: None,
             begun: Instant::now(),
@@ -349,6 +386,7 @@ impl Miner {
                 self.say(&format!("the pool says: {words}"), json!({ "event": "message", "words": words }))
             }
             Notice::Lost { url, reason } => {
+                self.tasks.forget();
                 self.engine.rest();
                 let text = format!("{url}: {reason}");
                 self.say(
@@ -357,6 +395,7 @@ impl Miner {
                 )
             }
             Notice::GoingBack(url) => {
+                self.tasks.forget();
                 self.engine.rest();
                 self.say(&format!("going back to {url}"), json!({ "event": "back", "pool": url.to_string() }))
             }
@@ -366,22 +405,18 @@ impl Miner {
 
     /// There is work: begins it at once, or as soon as its epoch is there.
     fn on_work(&mut self, clean: bool) -> Outcome {
-        let Some(task) = self.link.next_task() else { return Ok(()) };
-        match assign(&task, &self.ready) {
+        match self.tasks.next() {
             Some(assignment) if clean => self.engine.replace(assignment),
             Some(assignment) => self.engine.update(assignment),
             None => {
-                let Some(&key) = task.job.epoch() else { return Ok(()) };
+                let (Some(key), Some(epochs)) = (self.tasks.wanted(), &self.epochs) else { return Ok(()) };
                 self.engine.rest();
-                if let (Some(epochs), false) =
-                    (&self.epochs, self.cache.as_ref().is_some_and(|(of, _)| *of == key))
-                {
+                if self.cache.as_ref().is_none_or(|(of, _)| *of != key) {
                     // The dataset of the epoch before makes room.
-                    self.dataset = None;
-                    *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    (self.cache, self.dataset) = (None, None);
+                    self.tasks.provide(None);
                     let depth = if self.mode == ScanMode::Full { Depth::Full } else { Depth::Light };
-                    let aside = epochs.build_aside(key, depth)?;
-                    self.cache = Some((key, aside));
+                    self.cache = Some((key, epochs.build_aside(key, depth)?));
                     self.say(
                         &format!("building {key}"),
                         json!({ "event": "epoch", "key": key.to_string() }),
@@ -396,7 +431,7 @@ impl Miner {
     fn look_after_epochs(&mut self) -> Outcome {
         if let Some(outcome) = self.cache.as_ref().and_then(|(_, aside)| aside.outcome()) {
             let key = self.cache.take().map(|(key, _)| key);
-            *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome?);
+            self.tasks.provide(Some(outcome?));
             if let (Some(key), Some(epochs), ScanMode::Auto) = (key, &self.epochs, self.mode) {
                 self.dataset = Some(epochs.build_aside(key, Depth::Full)?);
             }
@@ -407,7 +442,7 @@ impl Miner {
             match outcome {
                 Ok(epoch) => {
                     self.engine.deepen(&epoch);
-                    *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+                    self.tasks.provide(Some(epoch));
                     self.say("the dataset is built", json!({ "event": "dataset" }))?;
                 }
                 Err(error) => {
