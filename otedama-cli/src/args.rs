@@ -1,5 +1,6 @@
 //! What may be said on the command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -7,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use otedama_core::cpu::Isa;
 use otedama_core::epoch::Depth;
 use otedama_core::{Algorithm, Difficulty, Target, VersionMask};
+use otedama_pool::client::{Fingerprint, PoolUrl};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -22,6 +24,8 @@ const STYLES: Styles = Styles::styled()
   otedama-cli devices                 what does it have?
   otedama-cli hash sha256d 00ff       one digest
   otedama-cli scan sha256d --help     how to find a block's nonce
+  otedama-cli mine --help             how to mine for a pool
+  otedama-cli serve --dev sha256d     a pool to try that with
 
 Exit codes: 0 ok, 1 the work failed, 2 bad usage.")]
 pub(crate) struct Cli {
@@ -106,6 +110,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Hash(HashCommand),
     Scan(ScanArgs),
+    Mine(MineArgs),
+    Serve(ServeArgs),
+    #[command(subcommand)]
+    Config(ConfigCommand),
     Verify(VerifyArgs),
     #[command(subcommand)]
     Dag(DagCommand),
@@ -174,6 +182,128 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Mine for a pool
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Tries --url first, then each --backup-url in order, and goes back as soon as a better one answers. What is
+not said here is taken from --config. Ctrl-C ends it.
+
+Examples:
+  otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1
+  otedama-cli mine --algorithm randomx --url stratum+ssl://pool.example:443 --user WALLET --threads 4
+  otedama-cli mine --config config.yaml --json"
+)]
+pub(crate) struct MineArgs {
+    /// What to mine
+    #[arg(long, short, value_name = "ALGORITHM")]
+    pub(crate) algorithm: Option<Algorithm>,
+    /// The pool: stratum+tcp://host:port or stratum+ssl://host:port
+    #[arg(long, short = 'o', value_name = "URL", requires = "user")]
+    pub(crate) url: Option<PoolUrl>,
+    /// The user at every pool named here: wallet and worker, as the pools want it
+    #[arg(long, short, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// The password
+    #[arg(long, short, value_name = "PASS", default_value = "x")]
+    pub(crate) pass: String,
+    /// Pools to go to when the one before fails
+    #[arg(long, value_name = "URL", requires = "url")]
+    pub(crate) backup_url: Vec<PoolUrl>,
+    /// The SHA-256 of the certificate to trust instead of the authorities, in hex
+    #[arg(long, value_name = "HEX")]
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// How the pool speaks Ethash: eth-proxy, EthereumStratum/1.0.0 (nicehash) or 2.0.0 (eip-1571)
+    #[arg(long, value_enum, default_value_t = EthashDialect::Nicehash, value_name = "DIALECT")]
+    pub(crate) dialect: EthashDialect,
+    /// Threads, one per core first [default: one per core]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: Option<u32>,
+    /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
+    pub(crate) cpus: Vec<u32>,
+    /// One kernel by name [default: the fastest]
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// What of an epoch to hash with: the cache until the dataset is built (auto), or one of the two
+    #[arg(long, value_enum, default_value_t = ScanMode::Auto, value_name = "MODE")]
+    pub(crate) mode: ScanMode,
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set a key of the configuration, such as mining.cpu.threads=4
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Stop after this many seconds
+    #[arg(long, value_name = "S", value_parser = parse_seconds)]
+    pub(crate) seconds: Option<f64>,
+    /// Stop after this many accepted shares
+    #[arg(long, value_name = "N")]
+    pub(crate) shares: Option<u64>,
+    /// Print events as JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How a pool speaks Ethash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EthashDialect {
+    EthProxy,
+    Nicehash,
+    #[value(name = "eip-1571")]
+    Eip1571,
+}
+
+/// Run a pool
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A pool for trying things out: its blocks come from a chain inside the process, are worth nothing and
+leave it nowhere. Ctrl-C ends it.
+
+Example, in two terminals:
+  otedama-cli serve --dev sha256d
+  otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1"
+)]
+pub(crate) struct ServeArgs {
+    /// A pool on a built-in chain of this algorithm, on loopback
+    #[arg(long, value_name = "ALGORITHM", required = true)]
+    pub(crate) dev: Option<Algorithm>,
+    /// Where miners connect
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3333")]
+    pub(crate) listen: SocketAddr,
+    /// How many hashes a block of the built-in chain takes on average [default: about a minute of one processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
+    pub(crate) block_hashes: Option<u64>,
+    /// The difficulty miners begin with [default: about a share a second of one processor]
+    #[arg(long, value_name = "D")]
+    pub(crate) difficulty: Option<Difficulty>,
+    /// Print events as JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Look at a configuration file
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    Check(ConfigCheckArgs),
+}
+
+/// Say everything that is wrong with a configuration file, with its place
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Environment variables (OTEDAMA__POOL__FEE_PERCENTAGE=2) and --set are laid over the file first.
+
+Example:
+  otedama-cli config check config.example.yaml --set pool.fee_percentage=2"
+)]
+pub(crate) struct ConfigCheckArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Set a key, such as pool.fee_percentage=2
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
 /// Hash hex strings, or lines of hex from standard input

@@ -189,14 +189,14 @@ pub(crate) struct Aside {
 }
 
 impl Epochs {
-    /// Builds all of an epoch on a thread of its own.
-    pub(crate) fn build_aside(self: &Arc<Epochs>, key: EpochKey) -> Result<Aside, Failure> {
+    /// Builds a part of an epoch, and what lies below it, on a thread of its own.
+    pub(crate) fn build_aside(self: &Arc<Epochs>, key: EpochKey, depth: Depth) -> Result<Aside, Failure> {
         let progress = Progress::new();
         let (done, outcome) = mpsc::channel();
         let (epochs, watched) = (Arc::clone(self), progress.clone());
         let build = move || {
             // Nobody hears of it if the search ended first.
-            let _ = done.send(epochs.get(&key, Depth::Full, &watched));
+            let _ = done.send(epochs.get(&key, depth, &watched));
         };
         let thread = thread::Builder::new().name("otedama-epoch".to_owned()).spawn(build)?;
         Ok(Aside { progress, outcome, thread: Some(thread) })

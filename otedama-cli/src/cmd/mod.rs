@@ -1,11 +1,14 @@
 //! One module per command.
 
 pub(crate) mod bench;
+pub(crate) mod config;
 pub(crate) mod dag;
 pub(crate) mod devices;
 pub(crate) mod hash;
+pub(crate) mod mine;
 pub(crate) mod scan;
 pub(crate) mod selftest;
+pub(crate) mod serve;
 pub(crate) mod verify;
 
 use std::sync::Arc;

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     engine.replace(assignment);
     // The dataset is built while the search is under way with the cache alone.
     let dataset = match (&epochs, job.epoch(), args.mode) {
-        (Some(epochs), Some(&key), ScanMode::Auto) => Some(epochs.build_aside(key)),
+        (Some(epochs), Some(&key), ScanMode::Auto) => Some(epochs.build_aside(key, Depth::Full)),
         _ => None,
     };
     let mut dataset = dataset.transpose()?;

@@ -7,7 +7,8 @@
 //!                          └───────────┘ ──slice──▶ worker n: scan ─▶ prove ─┘
 //! ```
 //!
-//! New work comes by two verbs, and a third ([`Engine::deepen`]) gives the old work more memory. [`Engine::replace`]: the old work is dead, scans on it stop and what
+//! New work comes by two verbs; a third ([`Engine::deepen`]) gives the old work more memory, a fourth
+//! ([`Engine::rest`]) takes it away. [`Engine::replace`]: the old work is dead, scans on it stop and what
 //! they found is dropped (and counted as stale). [`Engine::update`]: there is newer work, but shares of
 //! the old still count, so slices already handed out run to their end.
 //!
@@ -283,6 +284,15 @@ impl Engine {
         if let Some(current) = &mut state.current {
             current.assignment.deepen(epoch);
         }
+    }
+
+    /// No work any more: scans stop and what they found is dropped, until there is work again.
+    pub fn rest(&self) {
+        let mut state = self.shared.lock();
+        state.stop.raise();
+        state.stop = Arc::new(StopFlag::new());
+        state.current = None;
+        self.shared.dead_below.store(state.generation + 1, Ordering::Release);
     }
 
     /// What has been done so far.
