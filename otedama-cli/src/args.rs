@@ -223,6 +223,9 @@ pub(crate) struct MineArgs {
     /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
     pub(crate) cpus: Vec<u32>,
+    #[cfg(feature = "gpu")]
+    #[command(flatten)]
+    pub(crate) devices: DeviceArgs,
     /// One kernel by name [default: the fastest]
     #[arg(long, short, value_name = "NAME")]
     pub(crate) kernel: Option<String>,

@@ -107,7 +107,7 @@ fn is_same(a: &DeviceInfo, b: &DeviceInfo) -> bool {
 
 /// How the devices are to be used.
 pub(crate) fn options(args: &DeviceArgs) -> GpuOptions {
-    GpuOptions { intensity: args.intensity }
+    GpuOptions { intensity: args.intensity, ..GpuOptions::default() }
 }
 
 /// A worker on a device, which is opened again whenever the worker is made again.

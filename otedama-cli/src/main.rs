@@ -8,6 +8,7 @@
 
 mod args;
 mod cmd;
+mod crew;
 mod epochs;
 mod failure;
 #[cfg(feature = "gpu")]

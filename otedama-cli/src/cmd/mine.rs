@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use otedama_core::engine::{Assignment, EngineConfig, Event, WorkSource, WorkerConfig};
+use otedama_core::engine::{Assignment, Event, WorkSource};
 use otedama_core::epoch::{Depth, Epoch, EpochKey};
-use otedama_core::{Algorithm, Engine, HashRate, Verifier, scan};
+use otedama_core::{Algorithm, Engine, HashRate};
 use otedama_pool::client::{self, Link, Notice, Patience, Pool, Trust};
 use otedama_pool::config::values::Secret;
 use otedama_pool::session::Client;
@@ -33,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::args::{EthashDialect, MachineArgs, MineArgs, ScanMode};
 use crate::cmd;
+use crate::crew::{Crew, Wanted};
 use crate::epochs::{Aside, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
@@ -46,7 +47,7 @@ const EVENTS_AHEAD: usize = 4096;
 
 pub(crate) fn run(args: &MineArgs, machine: &MachineArgs) -> Outcome {
     let machine = Machine::detect(machine);
-    let plan = Plan::of(args)?;
+    let plan = Plan::of(args, &machine)?;
     let interrupted = cmd::interrupt_flag()?;
     let (link, end) = client::link();
     let (happen, happenings) = mpsc::sync_channel(EVENTS_AHEAD);
@@ -66,14 +67,12 @@ struct Plan {
     pools: Vec<Pool>,
     accounts: Vec<Account>,
     dialect: Dialect,
-    threads: Option<u32>,
-    cpus: Vec<u32>,
-    kernel: Option<String>,
+    wanted: Wanted,
     mode: ScanMode,
 }
 
 impl Plan {
-    fn of(args: &MineArgs) -> Result<Plan, Failure> {
+    fn of(args: &MineArgs, machine: &Machine) -> Result<Plan, Failure> {
         let config = args.config.as_deref().map(|file| cmd::config::load(file, &args.set)).transpose()?;
         if config.is_none() && !args.set.is_empty() {
             return Err(usage("--set changes a configuration: name one with --config"));
@@ -105,10 +104,8 @@ impl Plan {
                 "no pool: expected --url URL --user USER, or mining.pools in the configuration",
             ));
         }
-        if config.as_ref().is_some_and(|config| !config.mining.enable_cpu) {
-            return Err(usage("mining.enable_cpu is false, and there is nothing else to mine with"));
-        }
         let cpu = config.map(|config| config.mining.cpu).unwrap_or_default();
+        let threads = args.threads.or((cpu.threads > 0).then_some(cpu.threads.into()));
         Ok(Plan {
             algorithm,
             pools,
@@ -118,9 +115,13 @@ impl Plan {
                 EthashDialect::Nicehash => Dialect::NiceHash,
                 EthashDialect::Eip1571 => Dialect::Eip1571,
             },
-            threads: args.threads.or((cpu.threads > 0).then_some(cpu.threads.into())),
-            cpus: if args.cpus.is_empty() { cpu.affinity } else { args.cpus.clone() },
-            kernel: args.kernel.clone(),
+            wanted: Wanted::new(
+                machine
+                    .worker_cpus(threads, if args.cpus.is_empty() { &cpu.affinity } else { &args.cpus })?,
+                args.kernel.clone(),
+                #[cfg(feature = "gpu")]
+                &args.devices,
+            )?,
             mode: args.mode,
         })
     }
@@ -280,26 +281,20 @@ impl Miner {
         json: bool,
     ) -> Result<Miner, Failure> {
         let algorithm = plan.algorithm;
-        let cpus = machine.worker_cpus(plan.threads, &plan.cpus)?;
-        let kernel = machine.kernel(algorithm, plan.kernel.as_deref(), None)?;
-        let prover = scan::prover(algorithm, &machine.setup)?;
-        let workers = cpus.iter().map(|&cpu| {
-            let setup = machine.setup_on(cpu);
-            let verifier = Verifier::new(prover, setup.clone());
-            WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
-        });
+        let Crew { workers, names, config } = Crew::gather(machine, algorithm, &plan.wanted, None)?;
+        let count = workers.len();
         let tasks = Tasks::new(link.clone());
         let shares = link;
         let sink = move |event| {
             if let Event::Share { share, .. } = &event
-                && !shares.submit(share.clone())
+                && !shares.submit(*share)
             {
                 eprintln!("a share is lost: the pool takes them more slowly than they are found");
             }
             // Nobody listens any more once mining has ended.
             let _ = happen.send(Happening::Engine(event));
         };
-        let engine = Engine::start(EngineConfig::default(), workers.collect(), tasks.clone(), sink)?;
+        let engine = Engine::start(config, workers, tasks.clone(), sink)?;
         let miner = Miner {
             algorithm,
             mode: plan.mode,
@@ -315,11 +310,10 @@ impl Miner {
             rejected: BTreeMap::new(),
             refused: 0,
         };
-        let threads = cpus.len();
-        let plural = if threads == 1 { "" } else { "s" };
+        let plural = if count == 1 { "" } else { "s" };
         miner.say(
-            &format!("mining {algorithm} with {} on {threads} thread{plural}", kernel.name()),
-            json!({ "event": "start", "algorithm": algorithm.name(), "kernel": kernel.name(), "threads": threads }),
+            &format!("mining {algorithm} with {names}: {count} worker{plural}"),
+            json!({ "event": "start", "algorithm": algorithm.name(), "with": names, "workers": count }),
         )?;
         Ok(miner)
     }
@@ -465,6 +459,18 @@ impl Miner {
             Event::WorkerLost { worker, reason } => self.say(
                 &format!("worker {worker} is lost: {reason}"),
                 json!({ "event": "worker_lost", "worker": worker, "reason": reason }),
+            ),
+            Event::WorkerFailed { worker, reason, pause } => self.say(
+                &format!("worker {worker} failed and is tried again in {} s: {reason}", pause.as_secs()),
+                json!({ "event": "worker_failed", "worker": worker, "reason": reason, "pause": pause.as_secs_f64() }),
+            ),
+            Event::WorkerBack { worker } => self.say(
+                &format!("worker {worker} works again"),
+                json!({ "event": "worker_back", "worker": worker }),
+            ),
+            Event::WorkerHangs { worker } => self.say(
+                &format!("worker {worker} hangs: its device or driver does not come back"),
+                json!({ "event": "worker_hangs", "worker": worker }),
             ),
             Event::AllWorkersLost => Err(work("no worker is left")),
             _ => Ok(()),

@@ -7,17 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use otedama_core::algorithm::Input;
-use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
+use otedama_core::engine::{Assignment, Event, NoMoreWork};
 use otedama_core::epoch::Depth;
 use otedama_core::job::JobError;
-use otedama_core::{Engine, HashRate, Job, JobId, NonceRange, Share, Target, Verifier, scan};
+use otedama_core::{Engine, HashRate, Job, JobId, NonceRange, Share, Target};
 use serde_json::{Value, json};
 
 use crate::args::{MachineArgs, ScanArgs, ScanMode};
+use crate::crew::{Crew, Wanted};
 use crate::epochs::{self, Aside, Epochs};
 use crate::failure::{Failure, Outcome, usage, work};
-#[cfg(feature = "gpu")]
-use crate::gpus;
 use crate::machine::Machine;
 use crate::{cmd, show};
 
@@ -34,9 +33,12 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
     };
     let assignment = Assignment::part(Arc::clone(&job), space).map_err(usage)?;
     let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
-    // A bad name is said before anything takes time.
-    #[cfg(feature = "gpu")]
-    let chosen = gpus::choose_for(&args.devices, args.kernel.as_deref())?;
+    let wanted = Wanted::new(
+        cpus,
+        args.kernel.clone(),
+        #[cfg(feature = "gpu")]
+        &args.devices,
+    )?;
     let interrupted = cmd::interrupt_flag()?;
     let epochs = job.epoch().and_then(|key| Epochs::of(key.algorithm, &machine)).map(Arc::new);
     let mut assignment = assignment;
@@ -47,40 +49,13 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         assignment = assignment.with_epoch(Arc::clone(&built));
         epoch = Some(built);
     }
-    // What the kernel claims, another kernel proves.
-    let prover = scan::prover(args.algorithm, &machine.setup)?;
-    let mut workers: Vec<WorkerConfig> = Vec::new();
-    let mut names = Vec::new();
-    #[cfg(feature = "gpu")]
-    let cpu = {
-        let options = gpus::options(&args.devices);
-        let verifier = Verifier::new(prover, machine.setup.clone());
-        for gpu in &chosen.gpus {
-            workers.push(gpus::worker(args.algorithm, gpu.id, options, &machine.setup, &verifier));
-            names.push(gpu.id.to_string());
-        }
-        chosen.cpu
-    };
-    #[cfg(not(feature = "gpu"))]
-    let cpu = true;
-    let watchdog = (!workers.is_empty()).then_some(Duration::from_secs(30));
-    if cpu {
-        let kernel = machine.kernel(args.algorithm, args.kernel.as_deref(), epoch.as_ref())?;
-        names.push(kernel.name().to_owned());
-        workers.extend(cpus.iter().map(|&cpu| {
-            let setup = machine.setup_on(cpu);
-            let verifier = Verifier::new(prover, setup.clone());
-            WorkerConfig { cpu, make: Box::new(move || Ok((kernel.scanner(&setup)?, verifier.worker()?))) }
-        }));
-    }
-    let names = names.join(", ");
+    let Crew { workers, names, config } = Crew::gather(&machine, args.algorithm, &wanted, epoch.as_ref())?;
     // Bounded: where nearly everything is found, workers wait for the printer.
     let (events, inbox) = mpsc::sync_channel(EVENTS_AHEAD);
     let sink = move |event| {
         let _ = events.send(event);
     };
-    let engine =
-        Engine::start(EngineConfig { watchdog, ..EngineConfig::default() }, workers, NoMoreWork, sink)?;
+    let engine = Engine::start(config, workers, NoMoreWork, sink)?;
     let begun = Instant::now();
     engine.replace(assignment);
     // The dataset is built while the search is under way with the cache alone.
