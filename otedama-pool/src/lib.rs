@@ -1,0 +1,6 @@
+//! A mining pool: share spool, ledger, rewards and payouts.
+#![forbid(unsafe_code)]
+
+pub mod effort;
+pub mod money;
+pub mod spool;
