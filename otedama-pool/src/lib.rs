@@ -3,4 +3,5 @@
 
 pub mod effort;
 pub mod money;
+pub mod rewards;
 pub mod spool;
