@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod effort;
+pub mod ledger;
 pub mod money;
 pub mod rewards;
 pub mod spool;
