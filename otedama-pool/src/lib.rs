@@ -4,5 +4,6 @@
 pub mod effort;
 pub mod ledger;
 pub mod money;
+pub mod payout;
 pub mod rewards;
 pub mod spool;

@@ -29,6 +29,9 @@ pub struct Applied {
 /// A row of share sums, but for its count.
 type SumKey = (String, i64, i64, bool, String, Effort);
 
+/// Whose fraction the fee's is in the table of carries; no miner's name is empty.
+const FEES: &str = "";
+
 /// Rows of one INSERT: six values each, well below any bound on parameters.
 const ROWS: usize = 128;
 
@@ -90,8 +93,12 @@ impl Ledger {
             if pays_per_share {
                 let worth = if rule.scheme == Scheme::Pps { share.subsidy } else { share.block_value };
                 let value = pps::value(share.credited, 1, share.network, worth)?;
-                let sum = per_share.entry(&share.coin).or_default().entry(&share.miner).or_default();
-                *sum = sum.plus(value)?;
+                let (net, fee) = pps::take_fee(value, rule.fee);
+                let values = per_share.entry(&share.coin).or_default();
+                for (payee, part) in [(&*share.miner, net), (FEES, fee)] {
+                    let sum = values.entry(payee).or_default();
+                    *sum = sum.plus(part)?;
+                }
             }
             if share.block.is_some() {
                 write.insert_block(share, round, rule.scheme).await?;
@@ -106,7 +113,7 @@ impl Ledger {
         for (coin, values) in per_share {
             // The reference names the records: they are never booked twice.
             let reference = format!("{node} {}..{}", first.sequence, last.sequence);
-            write.book_per_share(&rules[coin], &reference, &last.share, values).await?;
+            write.book_per_share(coin, &reference, &last.share, values).await?;
         }
         sqlx::query(
             "INSERT INTO consumed (node, next_sequence, records) VALUES ($1, $2, $3) ON CONFLICT (node)
@@ -224,20 +231,20 @@ impl Write<'_> {
     /// Credits what shares are worth by themselves (PPS, FPPS); fractions of a unit are carried.
     async fn book_per_share(
         &mut self,
-        rules: &CoinRules,
+        coin: &str,
         reference: &str,
         last: &ShareRecord,
         values: BTreeMap<&str, Fine>,
     ) -> Result<(), LedgerError> {
         let mut changes = Changes::default();
-        for (miner, value) in values {
-            let carry = self.carry(&rules.coin, miner).await?;
-            let credit = pps::credit(value, carry, rules.fee)?;
-            self.set_carry(&rules.coin, miner, credit.carry).await?;
-            changes.move_from_to(Account::Reserve, Account::Miner(miner.to_owned()), credit.credit)?;
-            changes.move_from_to(Account::Reserve, Account::Fees, credit.fee)?;
+        for (payee, value) in values {
+            let carry = Fine::from_fraction(self.carry(coin, payee).await?);
+            let (units, carry) = value.plus(carry)?.split()?;
+            self.set_carry(coin, payee, carry).await?;
+            let account = if payee == FEES { Account::Fees } else { Account::Miner(payee.to_owned()) };
+            changes.move_from_to(Account::Reserve, account, units)?;
         }
-        self.book(&rules.coin, "shares", reference, to_i64(last.time_ms)?, changes).await?;
+        self.book(coin, "shares", reference, to_i64(last.time_ms)?, changes).await?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::{Ledger, LedgerError, Write};
 use crate::money::Amount;
@@ -182,10 +183,20 @@ impl Ledger {
             .bind(coin.to_owned())
             .fetch_all(&self.pool)
             .await?;
-        let balance = |row: &sqlx::any::AnyRow| {
-            Ok((Account::from_text(row.try_get(0)?)?, Amount::new(row.try_get(1)?)))
-        };
-        rows.iter().map(balance).collect()
+        rows.iter().map(account_and_amount).collect()
+    }
+
+    /// What shares and blocks have brought each account, payouts left out.
+    pub async fn earned(&self, coin: &str) -> Result<BTreeMap<Account, Amount>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT entries.account, CAST(SUM(entries.amount) AS BIGINT)
+             FROM entries JOIN bookings ON bookings.id = entries.booking
+             WHERE bookings.coin = $1 AND bookings.reason IN ('shares', 'block', 'orphan') GROUP BY entries.account",
+        )
+        .bind(coin.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(account_and_amount).collect()
     }
 
     /// Sums up all entries and names every balance that says something else, and every booking that does not
@@ -239,4 +250,8 @@ impl Ledger {
         write.commit().await?;
         Ok(differences)
     }
+}
+
+fn account_and_amount(row: &AnyRow) -> Result<(Account, Amount), LedgerError> {
+    Ok((Account::from_text(row.try_get(0)?)?, Amount::new(row.try_get(1)?)))
 }

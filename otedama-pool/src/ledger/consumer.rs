@@ -38,6 +38,7 @@ pub struct Consumer {
     ledger: Arc<Ledger>,
     rules: HashMap<String, CoinRules>,
     progress: Arc<Progress>,
+    keeps_segments: bool,
 }
 
 /// Why a consumer gave up. What is in the spool stays there.
@@ -60,7 +61,13 @@ impl Consumer {
         rules: impl IntoIterator<Item = CoinRules>,
     ) -> Consumer {
         let rules = rules.into_iter().map(|rules| (rules.coin.clone(), rules)).collect();
-        Consumer { spool, ledger, rules, progress: Arc::default() }
+        Consumer { spool, ledger, rules, progress: Arc::default(), keeps_segments: false }
+    }
+
+    /// Removes no segment, so that the ledger can be rebuilt from the spool ([`Ledger::replay`]) as long as somebody
+    /// finds room for it: about 150 bytes a share.
+    pub fn keeping_segments(self) -> Consumer {
+        Consumer { keeps_segments: true, ..self }
     }
 
     /// What it has done, as it goes on.
@@ -91,7 +98,9 @@ impl Consumer {
             let apply = || self.ledger.apply(self.spool.node(), origin, &read, &self.rules);
             let Some(applied) = self.until_it_works(stop, apply).await? else { return Ok(()) };
             self.note(applied);
-            self.spool.release(applied.next_sequence)?;
+            if !self.keeps_segments {
+                self.spool.release(applied.next_sequence)?;
+            }
         }
     }
 
@@ -133,6 +142,28 @@ impl Consumer {
         progress.blocks.fetch_add(applied.blocks, Ordering::SeqCst);
         progress.lost.fetch_add(applied.lost, Ordering::SeqCst);
         progress.next_sequence.store(applied.next_sequence, Ordering::SeqCst);
+    }
+}
+
+impl Ledger {
+    /// Consumes all of a spool that nobody writes to ([`crate::spool::read_closed`]); gives the number of new
+    /// records. Into an empty ledger this rebuilds what the spool's shares earned: with [`Ledger::follow`] for the
+    /// blocks, [`Ledger::earned`] must then be what it is in the ledger that is in doubt.
+    pub async fn replay(
+        &self,
+        reader: Reader,
+        rules: &HashMap<String, CoinRules>,
+    ) -> Result<u64, ConsumerError> {
+        let (node, origin) = (reader.node().to_owned(), reader.origin());
+        let (mut reader, mut new) = (reader, 0);
+        loop {
+            let read;
+            (reader, read) = in_background(reader, |reader| reader.read(BATCH)).await?;
+            if read.is_empty() {
+                return Ok(new);
+            }
+            new += self.apply(&node, origin, &read, rules).await?.applied;
+        }
     }
 }
 
