@@ -114,6 +114,12 @@ async fn names_gaps(ledger: &Ledger) {
     // A new spool after a lost one says where it begins: the gap is noted and counted.
     let applied = ledger.apply("n", 5000, &stored(5000, shares()), &rules).await.unwrap();
     assert_eq!((applied.lost, applied.applied), (4890, 10));
+    let late = ledger.apply("other", 1, &stored(40, shares()), &rules).await.unwrap();
+    assert_eq!(
+        (late.lost, late.applied),
+        (39, 10),
+        "an empty ledger beside a spool that was consumed before"
+    );
     let mut strange = share("a", 0, 1, None);
     strange.coin = "xyz".into();
     let error = ledger.apply("n", 5000, &stored(5010, [strange]), &rules).await.unwrap_err();

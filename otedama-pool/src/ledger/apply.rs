@@ -47,7 +47,8 @@ impl Ledger {
 
     /// Takes a node's records into the ledger, in one transaction with the position: all of them or none.
     /// Records that were consumed before are left out. `origin` is the first sequence the node's spool ever
-    /// held: a jump to it is a new spool after a lost one, any other jump an error.
+    /// held: a jump to it is a new spool after a lost one, any other jump an error. What an empty ledger can no
+    /// longer get, because it was consumed and removed under another ledger, is counted as lost too.
     pub async fn apply(
         &self,
         node: &str,
@@ -61,6 +62,7 @@ impl Ledger {
             .bind(node.to_owned())
             .fetch_optional(&mut *write.transaction)
             .await?;
+        let is_known = known.is_some();
         let position = match known {
             Some(row) => row.try_get::<i64, _>(0)? as u64,
             None => records.first().map_or(0, |first| first.sequence),
@@ -70,9 +72,14 @@ impl Ledger {
         (applied.repeated, applied.applied) = (start as u64, new.len() as u64);
         applied.next_sequence = new.last().map_or(position, |last| last.sequence + 1);
         let (Some(first), Some(last)) = (new.first(), new.last()) else { return Ok(applied) };
-        if first.sequence > position {
-            write.note_gap(node, position, first.sequence, origin).await?;
-            applied.lost = first.sequence - position;
+        // An empty ledger expects everything the spool ever held.
+        let expected = if is_known { position } else { origin };
+        if first.sequence > expected {
+            if is_known && first.sequence != origin {
+                return Err(LedgerError::Gap { node: node.to_owned(), expected, offered: first.sequence });
+            }
+            write.note_gap(node, expected, first.sequence).await?;
+            applied.lost = first.sequence - expected;
         }
 
         let mut sums: BTreeMap<SumKey, i64> = BTreeMap::new();
@@ -146,20 +153,11 @@ impl Ledger {
 }
 
 impl Write<'_> {
-    async fn note_gap(
-        &mut self,
-        node: &str,
-        position: u64,
-        offered: u64,
-        origin: u64,
-    ) -> Result<(), LedgerError> {
-        if offered != origin {
-            return Err(LedgerError::Gap { node: node.to_owned(), expected: position, offered });
-        }
+    async fn note_gap(&mut self, node: &str, from: u64, to: u64) -> Result<(), LedgerError> {
         sqlx::query("INSERT INTO spool_gaps (node, from_sequence, to_sequence) VALUES ($1, $2, $3)")
             .bind(node.to_owned())
-            .bind(to_i64(position)?)
-            .bind(to_i64(offered)?)
+            .bind(to_i64(from)?)
+            .bind(to_i64(to)?)
             .execute(&mut *self.transaction)
             .await?;
         Ok(())

@@ -14,6 +14,8 @@ use crate::spool::{Reader, Spool, SpoolError};
 const BATCH: usize = 8192;
 /// How long the consumer sleeps at most while the spool does not grow.
 const IDLE: Duration = Duration::from_millis(100);
+/// How long it lets shares gather after a transaction: the database's commits wait for the same disk as the spool's.
+const GATHER: Duration = Duration::from_millis(50);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -100,6 +102,9 @@ impl Consumer {
             self.note(applied);
             if !self.keeps_segments {
                 self.spool.release(applied.next_sequence)?;
+            }
+            if read.len() < BATCH && !stopping {
+                tokio::time::sleep(GATHER).await;
             }
         }
     }
