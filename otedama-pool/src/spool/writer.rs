@@ -354,11 +354,11 @@ impl SegmentFile {
         self.file.seek(SeekFrom::Start(offset))?;
         let bytes = parts.concat();
         #[cfg(test)]
-        if let Some(room) = self.faults.room.load(std::sync::atomic::Ordering::SeqCst).checked_sub(1) {
-            if bytes.len() > room {
-                self.file.write_all(&bytes[..room])?;
-                return Err(ErrorKind::StorageFull.into());
-            }
+        if let Some(room) = self.faults.room.load(std::sync::atomic::Ordering::SeqCst).checked_sub(1)
+            && bytes.len() > room
+        {
+            self.file.write_all(&bytes[..room])?;
+            return Err(ErrorKind::StorageFull.into());
         }
         self.file.write_all(&bytes)
     }
