@@ -1,5 +1,5 @@
 //! The miner's network side against a pool made of [`BitcoinServer`]s on this machine's loopback.
-#![cfg(feature = "client")]
+#![cfg(feature = "net")]
 
 mod support;
 
