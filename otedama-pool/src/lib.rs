@@ -10,8 +10,14 @@
 //! | [`coin`] | the coins as data: address forms, block time, maturity | nodes, miners |
 //! | `node` | chain nodes over JSON-RPC: templates, blocks, their fate; which of several nodes to trust | miners, wire formats |
 //! | `server` | sockets: miners' connections, verify threads, from templates to jobs and from finds to blocks | rewards |
+//! | [`effort`], [`money`] | expected hashes, amounts: whole numbers that fail instead of wrapping | coins, databases |
+//! | [`rewards`] | who gets how much of what: pure functions | databases, clocks |
+//! | [`spool`] | accepted shares on this node's disk, numbered for good | databases, runtimes |
+//! | `ledger` | shares, blocks and bookings in SQLite or PostgreSQL; the consumer between spool and database | sockets, how blocks are submitted |
+//! | `payout` | transactions that are sent once, however often they are sent | how a wallet is spoken to |
 //!
-//! `client`, `node` and `server` come with the feature `net`, which is on by default.
+//! `ledger` and `payout` come with the feature `ledger`, PostgreSQL with `postgres`; the front does not record its shares
+//! there yet. `client`, `node` and `server` come with the feature `net`, which is on by default.
 //!
 //! A session never hashes and never waits. It answers with [`session::Action`]s (or
 //! [`session::Event`]s at the miner's end) that its owner carries out: lines to send, a share to be hashed, a
@@ -23,10 +29,18 @@
 pub mod client;
 pub mod coin;
 pub mod config;
+pub mod effort;
+#[cfg(feature = "ledger")]
+pub mod ledger;
+pub mod money;
 #[cfg(feature = "net")]
 pub mod node;
+#[cfg(feature = "ledger")]
+pub mod payout;
+pub mod rewards;
 #[cfg(feature = "net")]
 pub mod server;
 pub mod session;
+pub mod spool;
 pub mod stratum;
 pub mod work;

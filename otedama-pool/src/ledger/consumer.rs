@@ -1,0 +1,189 @@
+//! From the live end of a spool into the ledger, through any outage of the database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task;
+
+use super::{Applied, CoinRules, Ledger, LedgerError};
+use crate::spool::{Reader, Spool, SpoolError};
+
+/// Most records of one transaction.
+const BATCH: usize = 8192;
+/// How long the consumer sleeps at most while the spool does not grow.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long it lets shares gather after a transaction: the database's commits wait for the same disk as the spool's.
+const GATHER: Duration = Duration::from_millis(50);
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// What the consumer has done so far; read by whoever shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Records taken into the ledger.
+    pub records: AtomicU64,
+    /// Blocks among them.
+    pub blocks: AtomicU64,
+    /// Sequences lost with a spool that was replaced.
+    pub lost: AtomicU64,
+    /// Transactions that failed and were tried again.
+    pub retries: AtomicU64,
+    /// The sequence the ledger expects next.
+    pub next_sequence: AtomicU64,
+}
+
+/// Feeds one spool to a ledger.
+pub struct Consumer {
+    spool: Arc<Spool>,
+    ledger: Arc<Ledger>,
+    rules: HashMap<String, CoinRules>,
+    progress: Arc<Progress>,
+    keeps_segments: bool,
+}
+
+/// Why a consumer gave up. What is in the spool stays there.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError {
+    /// The spool cannot be read.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The ledger refuses, and will refuse again.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Consumer {
+    /// A consumer of these coins' shares.
+    pub fn new(
+        spool: Arc<Spool>,
+        ledger: Arc<Ledger>,
+        rules: impl IntoIterator<Item = CoinRules>,
+    ) -> Consumer {
+        let rules = rules.into_iter().map(|rules| (rules.coin.clone(), rules)).collect();
+        Consumer { spool, ledger, rules, progress: Arc::default(), keeps_segments: false }
+    }
+
+    /// Removes no segment, so that the ledger can be rebuilt from the spool ([`Ledger::replay`]) as long as somebody
+    /// finds room for it: about 150 bytes a share.
+    pub fn keeping_segments(self) -> Consumer {
+        Consumer { keeps_segments: true, ..self }
+    }
+
+    /// What it has done, as it goes on.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Consumes until `stop` is set and everything durable is consumed, removing segments as the ledger is done
+    /// with them. A database that is away is tried again after 50 ms, then twice as long each time up to 10 s;
+    /// `stop` ends the waiting too. Anything else that fails is returned, with nothing half done.
+    pub async fn run(&self, stop: &AtomicBool) -> Result<(), ConsumerError> {
+        let Some(mut reader) = self.start(stop).await? else { return Ok(()) };
+        let origin = reader.origin();
+        loop {
+            let stopping = stop.load(Ordering::SeqCst);
+            let read;
+            (reader, read) = in_background(reader, move |reader| {
+                reader.wait(if stopping { Duration::ZERO } else { IDLE });
+                reader.read(BATCH)
+            })
+            .await?;
+            if read.is_empty() {
+                if stopping {
+                    return Ok(());
+                }
+                continue;
+            }
+            let apply = || self.ledger.apply(self.spool.node(), origin, &read, &self.rules);
+            let Some(applied) = self.until_it_works(stop, apply).await? else { return Ok(()) };
+            self.note(applied);
+            if !self.keeps_segments {
+                self.spool.release(applied.next_sequence)?;
+            }
+            if read.len() < BATCH && !stopping {
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+    }
+
+    /// A reader where the ledger left off; `None` if told to stop before the database answered.
+    async fn start(&self, stop: &AtomicBool) -> Result<Option<Reader>, ConsumerError> {
+        let node = self.spool.node();
+        let Some(position) = self.until_it_works(stop, || self.ledger.position(node)).await? else {
+            return Ok(None);
+        };
+        let oldest = self.spool.oldest_sequence();
+        // A spool that begins later than the ledger expects is looked at record by record, in `apply`.
+        let from = position.unwrap_or(oldest).max(oldest);
+        self.progress.next_sequence.store(from, Ordering::SeqCst);
+        Ok(Some(self.spool.reader(from)?))
+    }
+
+    async fn until_it_works<T, F: Future<Output = Result<T, LedgerError>>>(
+        &self,
+        stop: &AtomicBool,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<Option<T>, ConsumerError> {
+        let mut pause = FIRST_RETRY;
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(Some(done)),
+                Err(error) if !error.is_retryable() => return Err(error.into()),
+                Err(_) if stop.load(Ordering::SeqCst) => return Ok(None),
+                Err(_) => {}
+            }
+            self.progress.retries.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_RETRY);
+        }
+    }
+
+    fn note(&self, applied: Applied) {
+        let progress = &self.progress;
+        progress.records.fetch_add(applied.applied, Ordering::SeqCst);
+        progress.blocks.fetch_add(applied.blocks, Ordering::SeqCst);
+        progress.lost.fetch_add(applied.lost, Ordering::SeqCst);
+        progress.next_sequence.store(applied.next_sequence, Ordering::SeqCst);
+    }
+}
+
+impl Ledger {
+    /// Consumes all of a spool that nobody writes to ([`crate::spool::read_closed`]); gives the number of new
+    /// records. Into an empty ledger this rebuilds what the spool's shares earned: with [`Ledger::follow`] for the
+    /// blocks, [`Ledger::earned`] must then be what it is in the ledger that is in doubt.
+    pub async fn replay(
+        &self,
+        reader: Reader,
+        rules: &HashMap<String, CoinRules>,
+    ) -> Result<u64, ConsumerError> {
+        let (node, origin) = (reader.node().to_owned(), reader.origin());
+        let (mut reader, mut new) = (reader, 0);
+        loop {
+            let read;
+            (reader, read) = in_background(reader, |reader| reader.read(BATCH)).await?;
+            if read.is_empty() {
+                return Ok(new);
+            }
+            new += self.apply(&node, origin, &read, rules).await?.applied;
+        }
+    }
+}
+
+/// Reads on a thread where waiting for the disk holds nobody up.
+async fn in_background<T: Send + 'static>(
+    mut reader: Reader,
+    read: impl FnOnce(&mut Reader) -> Result<T, SpoolError> + Send + 'static,
+) -> Result<(Reader, T), SpoolError> {
+    let done = task::spawn_blocking(move || {
+        let read = read(&mut reader);
+        (reader, read)
+    });
+    match done.await {
+        Ok((reader, read)) => Ok((reader, read?)),
+        // The closure does not panic; what is left is a runtime that shuts down.
+        Err(_) => Err(SpoolError::Closed),
+    }
+}

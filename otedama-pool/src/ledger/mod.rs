@@ -1,0 +1,283 @@
+//! The ledger: who is owed what, in SQLite or PostgreSQL.
+//!
+//! Double entry: a booking's entries sum to zero, and no reason is booked twice (a unique key says so, not
+//! only the code). Accounts of a coin:
+//!
+//! | account | its balance |
+//! | --- | --- |
+//! | `coinbase` | minus everything blocks have paid |
+//! | `miner:NAME` | what that miner is owed; below zero after a block that was already paid out is reversed |
+//! | `fees` | what the pool has earned |
+//! | `reserve` | under pay per share: blocks' rewards less shares' credits |
+//! | `sending` | payouts that are signed and not yet confirmed |
+//! | `paid` | what has left the pool, network fees included |
+//!
+//! So at all times credited = owed + sending + paid + fees + reserve, where credited is minus `coinbase`.
+//!
+//! Every writing transaction first changes the one row of `guard`: writers come one after another on either
+//! database, and none works on what another is about to change.
+
+mod apply;
+mod blocks;
+pub(crate) mod books;
+mod consumer;
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Any, AnyPool, Executor, Row, SqlSafeStr, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::effort::Effort;
+use crate::money::{Amount, Overflow, Ppm};
+
+pub use apply::Applied;
+pub use blocks::{Block, BlockState, Chain, ChainError, FollowError, Lookup, Verdict};
+pub use books::{Account, Difference};
+pub use consumer::{Consumer, ConsumerError, Progress};
+
+/// How rewards are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// The last shares before a block, up to so many thousandths of a block's effort, and no older than that.
+    Pplns {
+        /// 2000 is twice a block's effort.
+        block_thousandths: u64,
+        /// Shares older than this many milliseconds do not count.
+        max_age_ms: Option<u64>,
+    },
+    /// The shares of the block's round.
+    Prop,
+    /// All to the finder.
+    Solo,
+    /// Each share's part of the subsidy.
+    Pps,
+    /// Each share's part of the block's whole value, fees included.
+    Fpps,
+}
+
+impl Scheme {
+    fn pays_per_share(self) -> bool {
+        matches!(self, Scheme::Pps | Scheme::Fpps)
+    }
+
+    /// As kept with each block, so that a later change of the rules does not touch blocks already found.
+    fn to_text(self) -> String {
+        match self {
+            Scheme::Pplns { block_thousandths, max_age_ms: None } => format!("pplns {block_thousandths}"),
+            Scheme::Pplns { block_thousandths, max_age_ms: Some(age) } => {
+                format!("pplns {block_thousandths} {age}")
+            }
+            Scheme::Prop => "prop".to_owned(),
+            Scheme::Solo => "solo".to_owned(),
+            Scheme::Pps => "pps".to_owned(),
+            Scheme::Fpps => "fpps".to_owned(),
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Scheme> {
+        let mut words = text.split(' ');
+        Some(match (words.next()?, words.next(), words.next()) {
+            ("pplns", Some(thousandths), age) => Scheme::Pplns {
+                block_thousandths: thousandths.parse().ok()?,
+                max_age_ms: age.map(str::parse).transpose().ok()?,
+            },
+            ("prop", None, None) => Scheme::Prop,
+            ("solo", None, None) => Scheme::Solo,
+            ("pps", None, None) => Scheme::Pps,
+            ("fpps", None, None) => Scheme::Fpps,
+            _ => return None,
+        })
+    }
+}
+
+/// A coin's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoinRules {
+    /// The coin's name, as in its share records.
+    pub coin: String,
+    /// How rewards are divided.
+    pub scheme: Scheme,
+    /// The pool's part.
+    pub fee: Ppm,
+    /// After how many confirmations a block's reward is booked (Bitcoin's family 100, Monero 60).
+    pub maturity: u64,
+    /// Up to how many confirmations a booked block is still watched for a reorganisation; at least `maturity`.
+    pub watched: u64,
+    /// How much time one row of share sums covers, in milliseconds; at least 1.
+    pub slice_ms: u64,
+}
+
+/// Why the ledger could not do what was asked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The database failed or could not be reached.
+    #[error("ledger: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The tables could not be brought up to date.
+    #[error("ledger: migration failed: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// An amount left its range.
+    #[error("ledger: {0}")]
+    Overflow(#[from] Overflow),
+    /// Records are missing between what was consumed and what the spool offers.
+    #[error(
+        "spool of node '{node}' continues at {offered}, but the ledger expects {expected}: records are missing. \
+         If the spool was restored from an older copy, restore the newer one"
+    )]
+    Gap {
+        /// Which node.
+        node: String,
+        /// What the ledger expects.
+        expected: u64,
+        /// What the spool offers.
+        offered: u64,
+    },
+    /// There are no rules for a coin.
+    #[error("no rules for coin '{0}': configure it, or its shares cannot be consumed")]
+    UnknownCoin(String),
+    /// A row says something impossible.
+    #[error("ledger: {table} holds '{value}': expected {expected}")]
+    BadRow {
+        /// In which table.
+        table: &'static str,
+        /// What is there.
+        value: String,
+        /// What should be.
+        expected: &'static str,
+    },
+    /// A booking does not sum to zero: a fault of the program, and nothing was written.
+    #[error("booking '{reason} {reference}' sums to {sum}: expected 0")]
+    Unbalanced {
+        /// What was to be booked.
+        reason: &'static str,
+        /// For what.
+        reference: String,
+        /// What it sums to.
+        sum: Amount,
+    },
+}
+
+impl LedgerError {
+    /// Whether the same call may succeed later: the database is away, locked, or chose this transaction to fail.
+    pub fn is_retryable(&self) -> bool {
+        let LedgerError::Database(error) = self else { return false };
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                // SQLite: busy, locked, disk full, cannot open, i/o error (extended codes keep these low bytes).
+                let sqlite =
+                    code.parse::<u32>().is_ok_and(|code| [5, 6, 10, 13, 14].contains(&(code & 0xff)));
+                // PostgreSQL: connection, resources, operator intervention, serialization, system error.
+                let classes = ["08", "53", "57", "40", "58"];
+                if code.len() == 5 { classes.iter().any(|class| code.starts_with(class)) } else { sqlite }
+            }),
+            _ => false,
+        }
+    }
+}
+
+/// The ledger's database.
+pub struct Ledger {
+    pub(crate) pool: AnyPool,
+    is_sqlite: bool,
+    /// Writers of this process queue here; those of others at the row `guard`.
+    turn: Mutex<()>,
+}
+
+impl Ledger {
+    /// Opens the database and brings its tables up to date: `sqlite://path` (created if absent) or, with the
+    /// feature `postgres`, `postgres://...`.
+    pub async fn open(url: &str) -> Result<Ledger, LedgerError> {
+        sqlx::any::install_default_drivers();
+        let is_sqlite = url.starts_with("sqlite:");
+        let url = match url.split_once('?') {
+            None if is_sqlite => Cow::from(format!("{url}?mode=rwc")),
+            _ => Cow::from(url),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if is_sqlite {
+                        // NORMAL would lose the last commits in a power cut.
+                        connection.execute("PRAGMA journal_mode = WAL").await?;
+                        connection.execute("PRAGMA synchronous = FULL").await?;
+                        connection.execute("PRAGMA foreign_keys = ON").await?;
+                        connection.execute("PRAGMA busy_timeout = 10000").await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_with(AnyConnectOptions::from_str(&url)?)
+            .await?;
+        migrator(is_sqlite).run(&pool).await?;
+        Ok(Ledger { pool, is_sqlite, turn: Mutex::new(()) })
+    }
+
+    /// Closes all connections and waits until they are.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Begins a writing transaction that no other can overtake. Dropping it takes everything back.
+    pub(crate) async fn write(&self) -> Result<Write<'_>, LedgerError> {
+        let turn = self.turn.lock().await;
+        let begin = if self.is_sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let mut transaction = self.pool.begin_with(begin).await?;
+        // The row lock, on PostgreSQL; on SQLite the database is locked already.
+        sqlx::query("UPDATE guard SET last_id = last_id WHERE id = 1").execute(&mut *transaction).await?;
+        Ok(Write { transaction, _turn: turn })
+    }
+}
+
+/// A writing transaction, and this process's turn to have one.
+pub(crate) struct Write<'a> {
+    pub(crate) transaction: Transaction<'static, Any>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Write<'_> {
+    /// A number never used before, for a booking, a batch or a submission.
+    pub(crate) async fn next_id(&mut self) -> Result<i64, LedgerError> {
+        let row = sqlx::query("UPDATE guard SET last_id = last_id + 1 WHERE id = 1 RETURNING last_id")
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), LedgerError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+fn migrator(is_sqlite: bool) -> Migrator {
+    let sql = if is_sqlite {
+        include_str!("../../migrations/sqlite/0001_ledger.sql")
+    } else {
+        include_str!("../../migrations/postgres/0001_ledger.sql")
+    };
+    let ledger = Migration::new(1, "ledger".into(), MigrationType::Simple, sql.into_sql_str(), false);
+    Migrator::with_migrations(vec![ledger])
+}
+
+/// 32 hex digits: sorts as text as the number does.
+fn effort_text(effort: Effort) -> String {
+    format!("{:032x}", effort.0)
+}
+
+fn effort_from_text(text: &str) -> Result<Effort, LedgerError> {
+    let bad =
+        || LedgerError::BadRow { table: "share_sums", value: text.to_owned(), expected: "32 hex digits" };
+    u128::from_str_radix(text, 16).map(Effort).map_err(|_| bad())
+}
+
+/// A number that share records hold below 2^63.
+pub(crate) fn to_i64(number: u64) -> Result<i64, LedgerError> {
+    i64::try_from(number).map_err(|_| LedgerError::Overflow(Overflow))
+}
