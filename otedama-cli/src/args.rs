@@ -288,6 +288,8 @@ pub(crate) struct ServeArgs {
 
 /// Look at a configuration file
 #[derive(Subcommand, Debug)]
+#[command(after_help = "Example:
+  otedama-cli config check deploy/config.example.yaml")]
 pub(crate) enum ConfigCommand {
     Check(ConfigCheckArgs),
 }
@@ -298,7 +300,7 @@ pub(crate) enum ConfigCommand {
     after_help = "Environment variables (OTEDAMA__POOL__FEE_PERCENTAGE=2) and --set are laid over the file first.
 
 Example:
-  otedama-cli config check config.example.yaml --set pool.fee_percentage=2"
+  otedama-cli config check deploy/config.example.yaml --set pool.fee_percentage=2"
 )]
 pub(crate) struct ConfigCheckArgs {
     /// The file

@@ -197,7 +197,7 @@ fn algorithms_must_be_known() {
 
 #[test]
 fn commands_and_arguments_must_be_known_and_complete() {
-    refused(&["mine"], &["'mine'"]);
+    refused(&["dig"], &["'dig'"]);
     refused(&["devices", "--fast"], &["'--fast'"]);
     refused(&["scan", "sha256d", "--difficulty", "1"], &["HEADER_HEX"]);
     refused(&["hash", "sha256d"], &["HEX"]);
@@ -228,4 +228,40 @@ fn more_memory_than_there_is_fails_in_one_line() {
         answer.stderr,
         "otedama-cli: scrypt needs 274877906944 bytes at once: this machine does not give as many; expected a smaller N, r or p\n"
     );
+}
+
+#[test]
+fn what_a_miner_is_asked_for_must_be_possible() {
+    let at = ["mine", "--algorithm", "sha256d", "--user", "me", "--url"];
+    let mine = |url: &str, words: &[&str]| refused(&[&at[..], &[url]].concat(), words);
+    mine("127.0.0.1:3333", &["'127.0.0.1:3333'", "expected stratum+tcp://host:port"]);
+    mine("http://pool.example:3333", &["'http://pool.example:3333'", "expected stratum+tcp://host:port"]);
+    mine("stratum+tcp://pool.example", &["has no port"]);
+    mine("stratum+tcp://me@pool.example:3333", &["names a user"]);
+    refused(&["mine"], &["no algorithm", "--algorithm"]);
+    refused(&["mine", "--algorithm", "sha256d"], &["no pool", "--url"]);
+    refused(&["mine", "--algorithm", "sha256", "--user", "x"], &["'sha256'", "expected one of"]);
+    refused(&["mine", "--algorithm", "sha256d", "--url", "stratum+tcp://h:1"], &["--user"]);
+    refused(&["mine", "--config", "/no/such/file"], &["/no/such/file", "cannot be read"]);
+}
+
+#[test]
+fn what_a_pool_is_asked_for_must_be_possible() {
+    refused(&["serve"], &["--dev"]);
+    refused(&["serve", "--dev", "sha256"], &["'sha256'", "expected one of"]);
+    refused(&["serve", "--dev", "randomx-v2"], &["randomx-v2", "expected sha256d"]);
+    refused(&["serve", "--dev", "sha256d", "--listen", "here"], &["'here'"]);
+    refused(&["serve", "--dev", "sha256d", "--block-hashes", "0"], &["'0'", "1.."]);
+}
+
+#[test]
+fn a_configuration_is_refused_with_the_place_of_what_is_wrong() {
+    let path = std::env::temp_dir().join(format!("otedama-bad-config-{}.yaml", std::process::id()));
+    std::fs::write(&path, "pool:\n  fee_percent: 1\n").unwrap();
+    let file = path.to_str().unwrap();
+    refused(&["config", "check", file], &[":2:3:", "'fee_percent'", "did you mean 'fee_percentage'?"]);
+    std::fs::write(&path, "pool:\n  fee_percentage: 1\n").unwrap();
+    refused(&["config", "check", file, "--set", "pool"], &["--set pool", "expected KEY=VALUE"]);
+    refused(&["config", "check", file, "--set", "pool.fee_percentage=200"], &["--set", "'200'", "0 to 100"]);
+    std::fs::remove_file(&path).unwrap();
 }

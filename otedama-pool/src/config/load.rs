@@ -281,6 +281,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_accepted() {
+        let config = parse_plain(include_str!("../../../deploy/config.example.yaml")).unwrap();
+        assert_eq!((config.coins.len(), config.upstreams().count()), (1, 2));
+    }
+
+    #[test]
     fn the_older_spelling_is_accepted_too() {
         let older =
             parse_plain("mining:\n  gpu_enabled: false\n  gpu_devices: [0, 1]\n  intensity: 20\n").unwrap();

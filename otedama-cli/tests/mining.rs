@@ -1,0 +1,132 @@
+//! A pool and a miner as a user starts them: `serve --dev` in one process, `mine` in another.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+/// A pool on a port of its own; stopped when it is dropped.
+struct Pool {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    address: String,
+}
+
+impl Pool {
+    fn serve(algorithm: &str, options: &[&str]) -> Pool {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
+            .args(["serve", "--dev", algorithm, "--listen", "127.0.0.1:0", "--json"])
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Work may be announced first.
+        let address = loop {
+            let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            if event["event"] == "listening" {
+                break event["address"].as_str().unwrap().to_owned();
+            }
+        };
+        Pool { child, lines, address }
+    }
+
+    /// Asks it to end as Ctrl-C does, and returns what it said last.
+    fn end(mut self) -> Value {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let last = self.lines.by_ref().map(Result::unwrap).last().unwrap();
+        assert!(self.child.wait().unwrap().success());
+        serde_json::from_str(&last).unwrap()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Mines this many shares and returns the miner's events.
+fn mine(algorithm: &str, address: &str, shares: u64, options: &[&str]) -> Vec<Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
+        .args(["mine", "--algorithm", algorithm, "--url", &format!("stratum+tcp://{address}")])
+        .args([
+            "--user",
+            "me.rig1",
+            "--threads",
+            "1",
+            "--shares",
+            &shares.to_string(),
+            "--seconds",
+            "120",
+            "--json",
+        ])
+        .args(options)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let events = String::from_utf8(output.stdout).unwrap();
+    events.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Mines at a pool of its own and checks that both ends count the same.
+fn shares_are_accepted(algorithm: &str, difficulty: &str, options: &[&str]) {
+    let pool = Pool::serve(algorithm, &["--difficulty", difficulty]);
+    let events = mine(algorithm, &pool.address, 3, options);
+    let end = events.last().unwrap();
+    assert!(end["accepted"].as_u64().unwrap() >= 3, "{algorithm}: {events:?}");
+    assert_eq!(end["rejected"], serde_json::json!({}), "{algorithm}: {events:?}");
+    let said = pool.end();
+    assert!(said["accepted"].as_u64() >= end["accepted"].as_u64(), "{algorithm}: {said}");
+    assert_eq!(said["refused"], 0, "{algorithm}: {said}");
+}
+
+#[test]
+fn sha256d_is_mined() {
+    shares_are_accepted("sha256d", "0.001", &[]);
+}
+
+#[test]
+fn scrypt_is_mined() {
+    shares_are_accepted("scrypt", "0.01", &[]);
+}
+
+#[test]
+fn etchash_is_mined_in_every_dialect() {
+    for dialect in ["nicehash", "eth-proxy", "eip-1571"] {
+        shares_are_accepted("etchash", "64", &["--mode", "light", "--dialect", dialect]);
+    }
+}
+
+#[test]
+fn kawpow_is_mined() {
+    shares_are_accepted("kawpow", "0.00000001", &["--mode", "light"]);
+}
+
+#[test]
+fn randomx_is_mined() {
+    shares_are_accepted("randomx", "16", &["--mode", "light"]);
+}
+
+#[test]
+fn blocks_are_found_and_work_goes_on() {
+    let pool = Pool::serve("sha256d", &["--difficulty", "0.001", "--block-hashes", "10000000"]);
+    let events = mine("sha256d", &pool.address, 12, &[]);
+    assert!(events.last().unwrap()["accepted"].as_u64().unwrap() >= 12);
+    let said = pool.end();
+    assert!(said["blocks"].as_u64().unwrap() >= 1, "{said}");
+}
+
+#[test]
+fn a_miner_goes_to_the_backup_pool() {
+    let pool = Pool::serve("sha256d", &["--difficulty", "0.001"]);
+    // Nobody listens at port 1.
+    let backup = format!("stratum+tcp://{}", pool.address);
+    let events = mine("sha256d", "127.0.0.1:1", 1, &["--backup-url", &backup]);
+    let lost = events.iter().find(|event| event["event"] == "lost").unwrap();
+    assert_eq!(lost["pool"], "stratum+tcp://127.0.0.1:1");
+    assert!(events.iter().any(|event| event["event"] == "accepted"), "{events:?}");
+}
