@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A connection is one task; what it costs is bounded: a line, the lines of one turn that are still to be
-//! written, and what [`Limits`] allows its session. Hashing happens on threads of its own ([`judge`]), never on the runtime.
+//! written, and what [`Limits`](crate::session::Limits) allows its session. Hashing happens on threads of its own ([`judge`]), never on the runtime.
 
 pub mod judge;
 pub mod trade;
