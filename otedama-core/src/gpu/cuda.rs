@@ -311,9 +311,13 @@ impl Gpu for Device {
             otedama_kernels::FAMILIES.iter().any(|family| family.name == name && family.text() == text);
         let embedded = otedama_kernels::ptx(name, defines).filter(|_| is_own);
         match embedded.or_else(|| text.starts_with(".version").then_some(text)) {
-            Some(ptx) => self.load(name, format!("{ptx}\0").as_bytes(), ptx.to_owned(), "525 (CUDA 12.0)"),
+            Some(ptx) => self.assemble(name, ptx),
             None => self.nvrtc(name, text, defines),
         }
+    }
+
+    fn assemble(&self, name: &str, ptx: &str) -> Result<Program, GpuError> {
+        self.load(name, format!("{ptx}\0").as_bytes(), ptx.to_owned(), "525 (CUDA 12.0)")
     }
 
     fn buffer(&self, bytes: u64) -> Result<Buffer, GpuError> {
