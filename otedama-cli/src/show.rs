@@ -6,6 +6,9 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::failure::Outcome;
 
 /// A table without frames.
 pub(crate) fn table(header: &[&str]) -> Table {
@@ -36,6 +39,16 @@ pub(crate) fn print_json(object: &impl Serialize) -> serde_json::Result<()> {
 /// Prints one line; a reader who left is an error, not a panic.
 pub(crate) fn print_line(line: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
+}
+
+/// What happens, as a line for people or an object for programs.
+pub(crate) fn say(json: bool, text: &str, object: Value) -> Outcome {
+    if json {
+        print_json(&object)?;
+    } else {
+        print_line(text)?;
+    }
+    Ok(())
 }
 
 /// A bar on standard error for work of a known length; nothing where standard error is no terminal.

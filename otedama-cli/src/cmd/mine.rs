@@ -509,7 +509,7 @@ impl Miner {
         let (hashes, seconds) = (stats.total_hashes(), begun.elapsed().as_secs_f64());
         let rate = HashRate::new(hashes, seconds);
         let rejects: u64 = rejected.values().sum();
-        say(
+        show::say(
             json,
             &format!(
                 "{hashes} hashes in {seconds:.1} s, {rate}; {accepted} shares accepted, {rejects} rejected"
@@ -525,18 +525,8 @@ impl Miner {
     }
 
     fn say(&self, text: &str, object: Value) -> Outcome {
-        say(self.json, text, object)
+        show::say(self.json, text, object)
     }
-}
-
-/// A line for people, or an object for programs.
-fn say(json: bool, text: &str, object: Value) -> Outcome {
-    if json {
-        show::print_json(&object)?;
-    } else {
-        show::print_line(text)?;
-    }
-    Ok(())
 }
 
 /// Hashes done, second by second, for a quarter of an hour.

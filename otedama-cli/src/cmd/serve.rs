@@ -13,7 +13,7 @@ use otedama_pool::server::judge::Judge;
 use otedama_pool::server::trade::{self, Terms, Trade, usual_difficulty};
 use otedama_pool::server::{Front, FrontConfig, Happening, NoAccounts};
 use otedama_pool::session::{Limits, VardiffConfig};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -81,7 +81,7 @@ where
         FrontConfig::default(),
         move |happening| tell(json, &happening),
     ));
-    say(
+    show::say(
         json,
         &format!("a pool for {algorithm} at stratum+tcp://{listening}; its coins are worth nothing"),
         json!({ "event": "listening", "algorithm": algorithm.name(), "address": listening.to_string() }),
@@ -99,7 +99,7 @@ where
     }
     serving.abort();
     let stats = front.stats();
-    say(
+    show::say(
         json,
         &format!(
             "{} shares accepted, {} refused, {} blocks, {} on average",
@@ -161,14 +161,5 @@ fn tell(json: bool, happening: &Happening) {
         _ => return,
     };
     // A reader who left is no reason to stop serving.
-    let _ = say(json, &text, object);
-}
-
-fn say(json: bool, text: &str, object: Value) -> Outcome {
-    if json {
-        show::print_json(&object)?;
-    } else {
-        show::print_line(text)?;
-    }
-    Ok(())
+    let _ = show::say(json, &text, object);
 }

@@ -47,7 +47,7 @@ pub trait Trade: Send + Sync + 'static {
     /// A connection that was just opened; no two that are open have the same number.
     fn open(&self, connection: u32, now: Now) -> Self::Session;
 
-    /// Gives a connection its job. `round` counts the jobs this connection was given of the same cut.
+    /// Gives a connection its job of a cut.
     fn hand_out(
         &self,
         session: &mut Self::Session,
