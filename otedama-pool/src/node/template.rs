@@ -162,6 +162,7 @@ impl ChainNode for DevBitcoin {
             time,
             min_time: time.saturating_sub(3600),
             coinbase_value: REWARD,
+            fees: 0,
             coinbase_flags: Vec::new(),
             transactions: Vec::new(),
             witness_commitment: None,

@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::trade::{self, Trade};
 use super::{Happening, Seat, ShareLog, Shared, hand_in};
+use crate::node::BlockRef;
 use crate::node::driver::NodeGroup;
 use crate::session::server::Server;
 use crate::session::{Action, Now, Ticket, Verdict};
@@ -46,6 +47,7 @@ pub(super) async fn run<T: Trade, L: ShareLog>(
         writer,
         answer,
         actions: Vec::new(),
+        found: None,
         lines: String::new(),
     };
     let mut work = shared.work.subscribe();
@@ -100,6 +102,8 @@ struct Miner<T: Trade, L> {
     writer: OwnedWriteHalf,
     answer: mpsc::UnboundedSender<(Ticket, Verdict)>,
     actions: Vec<Action>,
+    /// The block that the next accepted share is.
+    found: Option<BlockRef>,
     lines: String,
 }
 
@@ -137,31 +141,25 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                         self.lines.push('\n');
                     }
                     Action::Authorize { ticket, username, .. } => {
-                        let verdict = may_mine(&username);
+                        let verdict = sane(&username).and_then(|()| self.shared.log.may_mine(&username));
                         self.session.on_login(ticket, verdict, now, &mut self.actions);
                     }
                     Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
                     Action::Accepted(credit) => {
                         // The answer that follows must not leave before the share is safe.
-                        if let Err(words) = self.shared.log.record(&credit).await {
+                        let block = self.found.take();
+                        if let Err(words) = self.shared.record(&credit, block).await {
                             self.shared
                                 .happen(Happening::Trouble(format!("a share is not recorded: {words}")));
                             return Err(Some("shares cannot be recorded".to_owned()));
                         }
-                        self.shared.credit(&credit);
                     }
                     Action::Rejected { worker, reason } => {
                         self.shared.tally.refused.fetch_add(1, Ordering::Relaxed);
                         self.shared.happen(Happening::Refused { worker, reason });
                     }
-                    // Blocks outlive the connection that found them.
                     Action::Block(found) => {
-                        tokio::spawn(hand_in(
-                            Arc::clone(&self.shared),
-                            Arc::clone(&self.group),
-                            self.number,
-                            found,
-                        ));
+                        self.found = hand_in(&self.shared, &self.group, self.number, &found);
                     }
                     Action::NeedJob => {
                         let job = self.shared.work.borrow().clone();
@@ -190,8 +188,8 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
     }
 }
 
-/// Any name of a sane length may mine; what it is paid is the ledger's business.
-fn may_mine(username: &str) -> Result<(), String> {
+/// Names of a sane length; who may mine under one is the accounts' business.
+fn sane(username: &str) -> Result<(), String> {
     let sane =
         !username.is_empty() && username.len() <= MAX_USERNAME && !username.chars().any(char::is_control);
     if sane {

@@ -28,13 +28,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::node::driver::{Current, NodeGroup};
-use crate::node::{ChainNode, Submitted};
+use crate::node::driver::{Current, NodeGroup, Submission};
+use crate::node::{BlockRef, ChainNode, Submitted};
 use crate::session::{Credit, FoundBlock, Now};
 use crate::stratum::RejectReason;
 
 use judge::Judge;
-use trade::Trade;
+use trade::{Trade, Worth};
 
 /// What a front may take.
 #[derive(Clone, Debug)]
@@ -53,13 +53,41 @@ impl Default for FrontConfig {
     }
 }
 
-/// Where accepted shares are recorded before their miners hear of it.
+/// Who may mine, and where accepted shares are recorded before their miners hear of it.
 pub trait ShareLog: Send + Sync + 'static {
+    /// Whether somebody may mine under this name, which has a sane length and no control characters.
+    ///
+    /// # Errors
+    /// In words for the miner.
+    fn may_mine(&self, username: &str) -> Result<(), String> {
+        let _ = username;
+        Ok(())
+    }
+
     /// Records a share; done when it can no longer be lost.
     ///
     /// # Errors
-    /// In words; the share is then refused, since it would not be paid.
-    fn record(&self, credit: &Credit) -> impl Future<Output = Result<(), String>> + Send;
+    /// In words; the connection then ends without an answer, since the share would not be paid.
+    fn record(&self, share: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Notes what each node (by its label) said to a block.
+    fn submitted(&self, block: &BlockRef, each: &[(String, Submitted)]) -> impl Future<Output = ()> + Send {
+        let _ = (block, each);
+        std::future::ready(())
+    }
+}
+
+/// A share that counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    /// Whose it is, and for how much.
+    pub credit: &'a Credit,
+    /// What is reckoned by, of the block it was found for.
+    pub worth: Worth,
+    /// The block, if it is one.
+    pub block: Option<BlockRef>,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
 }
 
 /// Keeps no accounts: for trying things out.
@@ -67,7 +95,7 @@ pub trait ShareLog: Send + Sync + 'static {
 pub struct NoAccounts;
 
 impl ShareLog for NoAccounts {
-    async fn record(&self, _: &Credit) -> Result<(), String> {
+    async fn record(&self, _: &Counted<'_>) -> Result<(), String> {
         Ok(())
     }
 }
@@ -182,7 +210,7 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
     /// A front that takes templates from these nodes. `happens` hears of everything.
     pub fn new(
         trade: T,
-        group: NodeGroup<T::Node>,
+        group: impl Into<Arc<NodeGroup<T::Node>>>,
         judge: Judge,
         log: L,
         config: FrontConfig,
@@ -201,7 +229,7 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
             next_connection: AtomicU32::new(1),
             tally: Tally::default(),
         };
-        Front { shared: Arc::new(shared), group: Arc::new(group) }
+        Front { shared: Arc::new(shared), group: group.into() }
     }
 
     /// Serves miners at this listener, for ever; dropping the future closes every connection.
@@ -311,7 +339,7 @@ fn transient(error: &std::io::Error) -> bool {
     )
 }
 
-impl<T: Trade, L> Shared<T, L> {
+impl<T: Trade, L: ShareLog> Shared<T, L> {
     fn happen(&self, happening: Happening) {
         (self.happens)(happening);
     }
@@ -331,6 +359,17 @@ impl<T: Trade, L> Shared<T, L> {
         self.recent().iter().rev().find(|job| job.id == id).cloned()
     }
 
+    /// Records a share; done when it is safe.
+    async fn record(&self, credit: &Credit, block: Option<BlockRef>) -> Result<(), String> {
+        let job = self.job(&credit.job_id).ok_or_else(|| format!("job {} is forgotten", credit.job_id))?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let share = Counted { credit, worth: self.trade.worth(&job.cut), block, time_ms };
+        self.log.record(&share).await?;
+        self.credit(credit);
+        Ok(())
+    }
+
     fn credit(&self, credit: &Credit) {
         let target = Target::from_difficulty(self.trade.algorithm(), credit.difficulty);
         self.tally.accepted.fetch_add(1, Ordering::Relaxed);
@@ -339,23 +378,31 @@ impl<T: Trade, L> Shared<T, L> {
     }
 }
 
-/// Makes a block of a find and hands it to every node.
-async fn hand_in<T: Trade, L: ShareLog>(
-    shared: Arc<Shared<T, L>>,
-    group: Arc<NodeGroup<T::Node>>,
+/// Makes a block of a find and hands it to every node; which block it is.
+fn hand_in<T: Trade, L: ShareLog>(
+    shared: &Arc<Shared<T, L>>,
+    group: &Arc<NodeGroup<T::Node>>,
     connection: u32,
-    found: Box<FoundBlock>,
-) {
-    let made = shared.job(&found.job_id).and_then(|job| shared.trade.block(&job.cut, connection, &found));
+    found: &FoundBlock,
+) -> Option<BlockRef> {
+    let made = shared.job(&found.job_id).and_then(|job| shared.trade.block(&job.cut, connection, found));
     let Some((block, reference)) = made else {
         let words =
             format!("the block that {} found for job {} cannot be put together", found.worker, found.job_id);
-        return shared.happen(Happening::Trouble(words));
+        shared.happen(Happening::Trouble(words));
+        return None;
     };
-    let outcome = group.submit(block).await.outcome;
-    shared.tally.blocks.fetch_add(1, Ordering::Relaxed);
-    let (worker, height, id) = (found.worker.clone(), reference.height, reference.id);
-    shared.happen(Happening::Block { worker, height, id, outcome });
+    let (shared, group, worker) = (Arc::clone(shared), Arc::clone(group), found.worker.clone());
+    // Blocks outlive the connection that found them.
+    tokio::spawn(async move {
+        let Submission { outcome, each } = group.submit(block).await;
+        shared.tally.blocks.fetch_add(1, Ordering::Relaxed);
+        let each: Vec<_> = each.into_iter().map(|(label, outcome, _)| (label, outcome)).collect();
+        shared.log.submitted(&reference, &each).await;
+        let (height, id) = (reference.height, reference.id);
+        shared.happen(Happening::Block { worker, height, id, outcome });
+    });
+    Some(reference)
 }
 
 /// A connection's place, given back when it is dropped.

@@ -7,6 +7,8 @@ use otedama_core::builders::EthashBuilder;
 use otedama_core::epoch::EpochKey;
 use otedama_core::{Algorithm, Candidate, Difficulty, Target};
 
+use crate::effort::Effort;
+use crate::money::Amount;
 use crate::node::bitcoin::{BitcoinJob, CoinbasePlan, Payout, Template as BitcoinTemplate, block_id};
 use crate::node::driver::Current;
 use crate::node::ethereum::{Solution, Template as EthereumTemplate};
@@ -65,8 +67,24 @@ pub trait Trade: Send + Sync + 'static {
         found: &FoundBlock,
     ) -> Option<(<Self::Node as ChainNode>::Block, BlockRef)>;
 
+    /// What blocks of this cut are worth.
+    fn worth(&self, cut: &Self::Cut) -> Worth;
+
     /// What this cut's shares are proven with, and what the next's will be where that is known.
     fn epochs(&self, cut: &Self::Cut) -> (Option<EpochKey>, Option<EpochKey>);
+}
+
+/// What a block is worth, when it is worked on: what shares of it are reckoned by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worth {
+    /// Its height.
+    pub height: u64,
+    /// What finding it takes.
+    pub network: Effort,
+    /// What it pays without transaction fees; where nodes do not tell them apart, with them.
+    pub subsidy: Amount,
+    /// What it pays in all; nothing where the node does not say (Ethereum's family).
+    pub value: Amount,
 }
 
 /// Which connection, and how often it has been given the same work.
@@ -218,6 +236,10 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for Bitcoi
         Some((block, BlockRef { height, id: block_id(&header), nonce: candidate.nonce }))
     }
 
+    fn worth(&self, cut: &BitcoinCut) -> Worth {
+        worth_of(cut.job.template())
+    }
+
     fn epochs(&self, _: &BitcoinCut) -> (Option<EpochKey>, Option<EpochKey>) {
         (None, None)
     }
@@ -302,6 +324,10 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for KawPow
         let (nonce, digest) = (found.share.nonce(), found.share.digest());
         let block = sealed.block(&cut.job, nonce, digest.mix.as_ref()?);
         Some((block, sealed.reference(nonce, &digest.pow)))
+    }
+
+    fn worth(&self, cut: &KawPowCut) -> Worth {
+        worth_of(cut.job.template())
     }
 
     fn epochs(&self, cut: &KawPowCut) -> (Option<EpochKey>, Option<EpochKey>) {
@@ -400,6 +426,13 @@ impl<N: ChainNode<Template = MoneroTemplate, Block = (Vec<u8>, otedama_core::Has
         Some(((block, id), reference))
     }
 
+    fn worth(&self, cut: &MoneroCut) -> Worth {
+        let facts = cut.template.facts();
+        let value = amount(facts.expected_reward);
+        let network = Effort::of(&cut.template.target());
+        Worth { height: facts.height, network, subsidy: value, value }
+    }
+
     fn epochs(&self, cut: &MoneroCut) -> (Option<EpochKey>, Option<EpochKey>) {
         let (now, next) = cut.template.epochs(self.terms.algorithm);
         (Some(now), next)
@@ -478,9 +511,30 @@ impl<N: ChainNode<Template = EthereumTemplate, Block = Solution>> Trade for Ethe
         Some((Solution { nonce, header_hash, mix }, BlockRef { height, id: header_hash, nonce }))
     }
 
+    fn worth(&self, cut: &EthereumCut) -> Worth {
+        let EthereumTemplate { height, target, .. } = &cut.template;
+        let (subsidy, value) = (Amount::ZERO, Amount::ZERO);
+        Worth { height: *height, network: Effort::of(target), subsidy, value }
+    }
+
     fn epochs(&self, cut: &EthereumCut) -> (Option<EpochKey>, Option<EpochKey>) {
         numbered_epochs(self.terms.algorithm, cut.template.height)
     }
+}
+
+fn worth_of(template: &BitcoinTemplate) -> Worth {
+    let value = template.coinbase_value;
+    Worth {
+        height: template.height.into(),
+        network: Effort::of(&template.target),
+        subsidy: amount(value.saturating_sub(template.fees)),
+        value: amount(value),
+    }
+}
+
+/// A node's amount; what no coin can have is held at the most there is.
+fn amount(units: u64) -> Amount {
+    i64::try_from(units).map_or(Amount::MAX, Amount::new)
 }
 
 /// The epoch of a height, and the next one when its first block is near.

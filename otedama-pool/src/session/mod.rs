@@ -105,7 +105,7 @@ pub enum Action {
     },
     /// Hash this, then call [`Server::on_verdict`].
     Verify(Box<Check>),
-    /// A share that is a block: submit it before anything else.
+    /// A share that is a block: submit it before anything else. The share itself comes next, as accepted.
     Block(Box<FoundBlock>),
     /// A share counts. Comes before the line that says so to the miner.
     Accepted(Credit),

@@ -299,6 +299,7 @@ mod tests {
             time: 1_700_000_000,
             min_time: 1_700_000_000,
             coinbase_value: 5_000_000_000,
+            fees: 0,
             coinbase_flags: Vec::new(),
             transactions: Vec::new(),
             witness_commitment: None,

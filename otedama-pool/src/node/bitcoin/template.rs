@@ -29,6 +29,8 @@ pub struct Template {
     pub min_time: u32,
     /// What the coinbase may pay out, in atomic units.
     pub coinbase_value: u64,
+    /// How much of that is transaction fees, as far as the node says.
+    pub fees: u64,
     /// What the coinbase script must hold after the height (`coinbaseaux`).
     pub coinbase_flags: Vec<u8>,
     /// The transactions as they go into the block, in order; without the coinbase.
@@ -83,6 +85,8 @@ struct RawTransaction {
     /// Missing from nodes that are older than segwit: there `hash` is the same.
     txid: Option<String>,
     hash: Option<String>,
+    /// Optional (BIP 22), and below zero for the MWEB's own transaction of some versions.
+    fee: Option<i64>,
 }
 
 impl TryFrom<RawTemplate> for Template {
@@ -103,6 +107,7 @@ impl TryFrom<RawTemplate> for Template {
         let bits = bits.ok_or_else(|| TemplateError::field("bits", &raw.bits, "8 hex digits"))?;
         let mut ids = Vec::with_capacity(raw.transactions.len());
         let mut transactions = Vec::with_capacity(raw.transactions.len());
+        let mut fees = 0u64;
         for transaction in &raw.transactions {
             let id = transaction.txid.as_ref().or(transaction.hash.as_ref());
             let id = id.ok_or_else(|| TemplateError::field("txid", "missing", "64 hex digits"))?;
@@ -111,6 +116,7 @@ impl TryFrom<RawTemplate> for Template {
                     .ok_or_else(|| TemplateError::field("txid", id, "64 hex digits"))?,
             );
             transactions.push(hex_field("transaction data", &transaction.data)?);
+            fees = fees.saturating_add(transaction.fee.and_then(|fee| fee.try_into().ok()).unwrap_or(0));
         }
         let optional = |field, text: &Option<String>| {
             text.as_deref().filter(|text| !text.is_empty()).map(|text| hex_field(field, text)).transpose()
@@ -126,6 +132,7 @@ impl TryFrom<RawTemplate> for Template {
             time: raw.curtime,
             min_time: raw.mintime.unwrap_or(raw.curtime),
             coinbase_value: raw.coinbasevalue,
+            fees,
             coinbase_flags: hex_field("coinbaseaux", flags)?,
             transactions,
             witness_commitment: optional("default_witness_commitment", &raw.default_witness_commitment)?,
