@@ -113,6 +113,8 @@ pub(crate) enum Command {
     Mine(MineArgs),
     Serve(ServeArgs),
     #[command(subcommand)]
+    Ledger(LedgerCommand),
+    #[command(subcommand)]
     Config(ConfigCommand),
     Verify(VerifyArgs),
     #[command(subcommand)]
@@ -261,27 +263,89 @@ pub(crate) enum EthashDialect {
 /// Run a pool
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A pool for trying things out: its blocks come from a chain inside the process, are worth nothing and
-leave it nowhere. Ctrl-C ends it.
+    after_help = "With --config: the coins, nodes, rewards and payouts that the file names (deploy/config.example.yaml has
+everything; `config check` looks at a file without serving). Accepted shares are on disk before their miners hear of
+it. Ctrl-C ends it; the next start goes on.
 
-Example, in two terminals:
+With --dev: a pool for trying things out. Its blocks come from a chain inside the process, are worth nothing and
+leave it nowhere.
+
+Examples, the last two in two terminals:
+  otedama-cli serve --config pool.yaml
   otedama-cli serve --dev sha256d
   otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1"
 )]
 pub(crate) struct ServeArgs {
     /// A pool on a built-in chain of this algorithm, on loopback
-    #[arg(long, value_name = "ALGORITHM", required = true)]
+    #[arg(long, value_name = "ALGORITHM", required_unless_present = "config", conflicts_with = "config")]
     pub(crate) dev: Option<Algorithm>,
-    /// Where miners connect
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3333")]
-    pub(crate) listen: SocketAddr,
+    /// A pool as this file says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set a key of the configuration, such as pool.fee_percentage=2
+    #[arg(long, value_name = "KEY=VALUE", requires = "config")]
+    pub(crate) set: Vec<String>,
+    /// Where miners connect [default: the configuration's, with --dev 127.0.0.1:3333]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
     /// How many hashes a block of the built-in chain takes on average [default: about a minute of one processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
+    #[arg(long, value_name = "N", requires = "dev", value_parser = clap::value_parser!(u64).range(1..=1 << 48))]
     pub(crate) block_hashes: Option<u64>,
     /// The difficulty miners begin with [default: about a share a second of one processor]
     #[arg(long, value_name = "D")]
     pub(crate) difficulty: Option<Difficulty>,
     /// Print events as JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Look at a pool's books, check them, rebuild them
+#[derive(Subcommand, Debug)]
+#[command(after_help = "Examples:
+  otedama-cli ledger show --config pool.yaml
+  otedama-cli ledger rebuild --config pool.yaml --into sqlite:///tmp/rebuilt.db")]
+pub(crate) enum LedgerCommand {
+    /// Balances, blocks and payouts
+    Show(BooksArgs),
+    /// Compare every balance with the sum of its entries
+    Check {
+        #[command(flatten)]
+        books: BooksArgs,
+        /// Set balances to what their entries say
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Read all shares from the spool into a new ledger, and compare what everybody has earned
+    Rebuild {
+        #[command(flatten)]
+        books: BooksArgs,
+        /// The new ledger: sqlite://PATH or postgres://...
+        #[arg(long, value_name = "URL")]
+        into: String,
+    },
+    /// Say that a frozen payout was never made and never will be: its amounts are owed again
+    GiveBack {
+        #[command(flatten)]
+        books: BooksArgs,
+        /// The payout's number
+        #[arg(long, value_name = "N")]
+        batch: i64,
+        /// Yes, the transaction can never be mined
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which pool's books
+#[derive(Args, Debug)]
+pub(crate) struct BooksArgs {
+    /// The pool's configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Set a key of the configuration, such as app.data_dir=/srv/pool
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print JSON; amounts are whole numbers of the coin's smallest unit
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Scan(scan) => cmd::scan::run(&scan, &cli.machine),
         Command::Mine(mine) => cmd::mine::run(&mine, &cli.machine),
         Command::Serve(serve) => cmd::serve::run(&serve, &cli.machine),
+        Command::Ledger(ledger) => cmd::ledger::run(&ledger),
         Command::Config(config) => cmd::config::run(&config),
         Command::Verify(verify) => cmd::verify::run(&verify, &cli.machine),
         Command::Dag(dag) => cmd::dag::run(&dag, &cli.machine),

@@ -14,10 +14,11 @@
 //! | [`rewards`] | who gets how much of what: pure functions | databases, clocks |
 //! | [`spool`] | accepted shares on this node's disk, numbered for good | databases, runtimes |
 //! | `ledger` | shares, blocks and bookings in SQLite or PostgreSQL; the consumer between spool and database | sockets, how blocks are submitted |
+//! | `accounts` | from a share that counts to its record; following blocks and paying, as long as the pool runs | how a share is proven |
+//! | `wallet` | wallets of real nodes, which sign first and send later | what is owed |
 //! | `payout` | transactions that are sent once, however often they are sent | how a wallet is spoken to |
 //!
-//! `ledger` and `payout` come with the feature `ledger`, PostgreSQL with `postgres`; the front does not record its shares
-//! there yet. `client`, `node` and `server` come with the feature `net`, which is on by default.
+//! `ledger`, `payout`, `wallet` and `accounts` come with the feature `ledger`, PostgreSQL with `postgres`. `client`, `node` and `server` come with the feature `net`, which is on by default.
 //!
 //! A session never hashes and never waits. It answers with [`session::Action`]s (or
 //! [`session::Event`]s at the miner's end) that its owner carries out: lines to send, a share to be hashed, a
@@ -25,6 +26,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "net", feature = "ledger"))]
+pub mod accounts;
 #[cfg(feature = "net")]
 pub mod client;
 pub mod coin;
@@ -43,4 +46,6 @@ pub mod server;
 pub mod session;
 pub mod spool;
 pub mod stratum;
+#[cfg(all(feature = "net", feature = "ledger"))]
+pub mod wallet;
 pub mod work;

@@ -47,6 +47,32 @@ impl Amount {
         amounts.into_iter().try_fold(Amount::ZERO, Amount::plus)
     }
 
+    /// Reads a decimal number of the coin's unit with this many decimal places: `12.5`, `-0.00000001`. `None` for
+    /// anything else, for more places than there are, and outside the range. No floating point on the way.
+    pub fn from_decimal(text: &str, places: u32) -> Option<Amount> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        let part = part.trim_end_matches('0');
+        let fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || whole.len() > 20 || !fine(whole) || !fine(part) || part.len() > places as usize
+        {
+            return None;
+        }
+        let number: i128 = format!("{whole}{part:0<width$}", width = places as usize).parse().ok()?;
+        i64::try_from(if negative { -number } else { number }).ok().map(Amount)
+    }
+
+    /// As a decimal number of the coin's unit, with all its places: `12.50000000`.
+    pub fn to_decimal(self, places: u32) -> String {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let digits = format!("{:0>width$}", self.0.unsigned_abs(), width = places as usize + 1);
+        let (whole, part) = digits.split_at(digits.len() - places as usize);
+        if part.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
+    }
+
     /// Whether it is above zero.
     pub fn is_positive(self) -> bool {
         self.0 > 0
@@ -104,6 +130,31 @@ pub struct BadPpm(pub u32);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decimals_are_read_exactly_or_not_at_all() {
+        let units = |text, places| Amount::from_decimal(text, places).map(Amount::units);
+        assert_eq!(units("12.5", 8), Some(1_250_000_000));
+        assert_eq!(units("0.00004520", 8), Some(4520));
+        assert_eq!(units("-0.00000001", 8), Some(-1));
+        assert_eq!(units("7", 0), Some(7));
+        assert_eq!(units("92233720368.54775807", 8), Some(i64::MAX));
+        for wrong in ["", "-", ".5", "1e-8", "1.000000001", "92233720368.54775808", "1,5", "0x10", " 1"] {
+            assert_eq!(units(wrong, 8), None, "{wrong}");
+        }
+        assert_eq!(Amount::new(1_250_000_000).to_decimal(8), "12.50000000");
+        assert_eq!(Amount::new(-1).to_decimal(8), "-0.00000001");
+        assert_eq!(Amount::new(i64::MIN).to_decimal(12), "-9223372.036854775808");
+        assert_eq!(Amount::new(7).to_decimal(0), "7");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn decimals_come_back(units in proptest::num::i64::ANY, places in 0u32..=18) {
+            let amount = Amount::new(units);
+            proptest::prop_assert_eq!(Amount::from_decimal(&amount.to_decimal(places), places), Some(amount));
+        }
+    }
 
     #[test]
     fn arithmetic_fails_at_the_edge_instead_of_wrapping() {

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Daemon, free_port};
+use common::monero::Monero;
 use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{Depth, EpochStore, Progress, StoreConfig};
 use otedama_core::scan::{Setup, kernels};
@@ -15,53 +15,16 @@ use otedama_core::verify::Claim;
 use otedama_core::{Algorithm, Candidate, Job, JobId, Verifier};
 use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
 use otedama_pool::node::monero::{MoneroJob, MoneroNode};
-use otedama_pool::node::rpc::{Auth, Rpc, RpcConfig};
 use otedama_pool::node::{BlockRef, ChainNode, Fate, Submitted};
-use serde_json::{Value, json};
 
 /// The donation address of Monero's README.
 const WALLET: &str =
     "44AFFq5kSiGBoZ4NMDwYtN18obc8AemS33DBLWs3H7otXft3XjrpDtQGv7SqSsaBYBb98uNbr2VBBEt7f2wfn3RVGQBEP3A";
 
-/// A node alone with itself, whose blocks take this many hashes on average.
-fn start(difficulty: u32) -> Option<(Daemon, MoneroNode, String)> {
-    let [rpc_port, p2p_port, zmq_rpc_port] = [(); 3].map(|()| free_port());
-    let zmq = format!("tcp://127.0.0.1:{}", free_port());
-    let mut daemon = Daemon::start("monerod", |folder| {
-        let given = [
-            "--regtest".to_owned(),
-            "--offline".to_owned(),
-            "--fixed-difficulty".to_owned(),
-            difficulty.to_string(),
-            "--data-dir".to_owned(),
-            folder.display().to_string(),
-            format!("--rpc-bind-port={rpc_port}"),
-            format!("--p2p-bind-port={p2p_port}"),
-            format!("--zmq-pub={zmq}"),
-            format!("--zmq-rpc-bind-port={zmq_rpc_port}"),
-            "--no-igd".to_owned(),
-            "--non-interactive".to_owned(),
-        ];
-        given.to_vec()
-    })?;
-    let mut config = RpcConfig::new(format!("http://127.0.0.1:{rpc_port}/json_rpc"), Auth::None);
-    config.timeout = Duration::from_secs(120); // the node hashes in light mode as well, on a busy machine
-    let rpc = Rpc::new(config).unwrap();
-    daemon.wait_for("answer", || {
-        let rpc = rpc.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(rpc.call::<Value>("get_info", json!({}))).ok()
-        })
-        .join()
-        .unwrap()
-    });
-    Some((daemon, MoneroNode::new(rpc, WALLET, 8), zmq))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_are_mined_through_randomx() {
-    let Some((_daemon, node, _)) = start(3) else { return };
+    let Some(monero) = Monero::start(3) else { return };
+    let node = monero.node(WALLET);
     let setup = Setup::detect();
     let algorithm = Algorithm::RandomXV1;
     let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
@@ -111,7 +74,8 @@ async fn blocks_are_mined_through_randomx() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn news_comes_by_zmq() {
-    let Some((_daemon, node, zmq)) = start(1) else { return };
+    let Some(monero) = Monero::start(1) else { return };
+    let (node, zmq) = (monero.node(WALLET), monero.zmq.clone());
     // Nothing is asked by the clock: whatever is learnt after the start comes by ZMQ.
     let never = Duration::from_secs(3600);
     let slow = DriverConfig { poll: never, refresh: never, ..DriverConfig::default() };
@@ -120,8 +84,7 @@ async fn news_comes_by_zmq() {
     let height = templates.wait_for(Option::is_some).await.unwrap().as_ref().unwrap().template.facts().height;
     for _ in 0..100 {
         // A subscriber misses what is published before it is connected.
-        let request = json!({ "amount_of_blocks": 1, "wallet_address": WALLET, "starting_nonce": 0 });
-        let _: Value = node.rpc().call("generateblocks", request).await.unwrap();
+        monero.generate(1, WALLET).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         let next = templates.borrow().as_ref().map_or(0, |current| current.template.facts().height);
         if next > height {

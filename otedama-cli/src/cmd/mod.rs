@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod dag;
 pub(crate) mod devices;
 pub(crate) mod hash;
+pub(crate) mod ledger;
 pub(crate) mod mine;
 pub(crate) mod scan;
 pub(crate) mod selftest;

@@ -12,3 +12,4 @@ pub mod values;
 
 pub use load::{ConfigError, Overrides, load, parse};
 pub use sections::*;
+pub use values::Percent;

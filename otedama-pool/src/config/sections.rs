@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::values::{AlgorithmName, Celsius, Intensity, Percent, Secret, Span};
+use super::values::{AlgorithmName, Celsius, Coins, Intensity, Percent, Secret, Span};
 
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr),+ $(,)? }) => {
@@ -185,6 +185,8 @@ section! {
         backup_pools: Vec<Upstream> = Vec::new(),
         /// Where balances are kept: `sqlite:PATH` or `postgres://...`; none for SQLite in `app.data_dir`.
         ledger: Option<Secret> = None,
+        /// Whether shares stay in the spool after the ledger has them, so that it can be rebuilt: 150 bytes a share.
+        keep_spool: bool = true,
     }
 }
 
@@ -238,6 +240,44 @@ pub struct Coin {
     /// How rewards are divided, where this coin differs.
     #[serde(default)]
     pub rewards: Option<Rewards>,
+    /// Where this coin's miners connect; the first coin's may use `stratum.address`.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// The wallet that pays miners; without one, balances only grow.
+    #[serde(default)]
+    pub wallet: Option<WalletAt>,
+    /// How miners are paid.
+    #[serde(default)]
+    pub payout: Payout,
+}
+
+/// A wallet.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WalletAt {
+    /// Its RPC interface: `http://127.0.0.1:9332/wallet/pool`, `http://127.0.0.1:18083/json_rpc`.
+    pub url: String,
+    /// User of the RPC interface.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Password of the RPC interface.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// The cookie file, instead of the two.
+    #[serde(default)]
+    pub cookie: Option<PathBuf>,
+}
+
+section! {
+    /// How miners are paid.
+    Payout {
+        /// Who is owed less is not paid yet, in coins; none for a hundredth of one.
+        minimum: Option<Coins> = None,
+        /// How often payouts are begun.
+        every: Span = Span(Duration::from_secs(3600)),
+        /// After how many confirmations one is done.
+        confirmations: u32 = 6,
+    }
 }
 
 /// Which of a coin's networks.
@@ -452,9 +492,20 @@ impl Config {
                 format!("{} can be reached from elsewhere: set api_key, or use 127.0.0.1", self.api.address),
             );
         }
-        for coin in &self.coins {
+        let mut places = vec![];
+        for (index, coin) in self.coins.iter().enumerate() {
             if coin.nodes.is_empty() {
                 wrong("coins", format!("{} has no nodes: name at least one", coin.coin));
+            }
+            match coin.listen.or((index == 0).then(|| self.stratum_address())) {
+                None => wrong(
+                    "coins",
+                    format!("{} has no listen: its miners need a port of their own", coin.coin),
+                ),
+                Some(place) if place.port() != 0 && places.contains(&place) => {
+                    wrong("coins", format!("{} listens at {place}, as another coin does", coin.coin));
+                }
+                Some(place) => places.push(place),
             }
         }
         found

@@ -124,6 +124,24 @@ impl FromStr for Celsius {
     }
 }
 
+/// An amount in a coin's own unit, as it was written: `0.01`. How many places it may have depends on the coin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coins(pub String);
+
+impl FromStr for Coins {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Coins, String> {
+        // No coin has more places than Ether's 18; a number of coins that fits is checked when the coin is known.
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || whole.len() > 12 || part.len() > 18 || !digits(whole) || !digits(part) {
+            return Err(format!("amount '{text}': expected a number of coins, such as 0.01"));
+        }
+        Ok(Coins(text.to_owned()))
+    }
+}
+
 /// An algorithm by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlgorithmName(pub Algorithm);
@@ -250,6 +268,7 @@ macro_rules! read_as_text {
 read_as_text! {
     Span: "a duration such as 30s or 2h",
     Percent: "a percentage from 0 to 100",
+    Coins: "a number of coins such as 0.01",
     Intensity: "an intensity from 1 to 25",
     Celsius: "degrees Celsius from 40 to 110",
     AlgorithmName: "the name of an algorithm",

@@ -71,6 +71,12 @@ impl BlockState {
     }
 }
 
+impl std::fmt::Display for BlockState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.text())
+    }
+}
+
 /// A block this pool found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -175,6 +181,17 @@ impl Ledger {
         ));
         let rows = sqlx::query(sql).bind(coin.to_owned()).fetch_all(&self.pool).await?;
         rows.iter().map(block_from).collect()
+    }
+
+    /// How many shares each miner of a coin has handed in.
+    pub async fn share_counts(&self, coin: &str) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT miner, CAST(SUM(shares) AS BIGINT) FROM share_sums WHERE coin = $1 GROUP BY miner",
+        )
+        .bind(coin.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)? as u64))).collect()
     }
 
     /// Asks the chain about every block that is not settled, books the rewards of those that are deep enough and

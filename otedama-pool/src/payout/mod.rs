@@ -130,6 +130,25 @@ pub enum PayoutError {
     },
 }
 
+/// A payout, for people to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchInfo {
+    /// Its number.
+    pub id: i64,
+    /// Where it is: see the module.
+    pub state: String,
+    /// The transaction's id, once it is signed.
+    pub txid: String,
+    /// What its recipients get.
+    pub amount: Amount,
+    /// How many they are.
+    pub recipients: u64,
+    /// What the network takes.
+    pub network_fee: Amount,
+    /// Why it is where it is, if there is something to say.
+    pub detail: String,
+}
+
 /// What is unfinished of a batch.
 struct Batch {
     id: i64,
@@ -399,6 +418,31 @@ impl Ledger {
                 state: row.try_get(1)?,
                 txid: row.try_get(2)?,
                 raw: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(batch).collect()
+    }
+
+    /// A coin's payouts, the latest first.
+    pub async fn payout_batches(&self, coin: &str) -> Result<Vec<BatchInfo>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT payout_batches.id, MAX(state), MAX(txid), CAST(SUM(payouts.amount) AS BIGINT), COUNT(*),
+                 MAX(network_fee), MAX(detail)
+             FROM payout_batches JOIN payouts ON payouts.batch = payout_batches.id
+             WHERE coin = $1 GROUP BY payout_batches.id ORDER BY payout_batches.id DESC",
+        )
+        .bind(coin.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
+        let batch = |row: &sqlx::any::AnyRow| {
+            Ok(BatchInfo {
+                id: row.try_get(0)?,
+                state: row.try_get(1)?,
+                txid: row.try_get(2)?,
+                amount: Amount::new(row.try_get(3)?),
+                recipients: row.try_get::<i64, _>(4)? as u64,
+                network_fee: Amount::new(row.try_get(5)?),
+                detail: row.try_get(6)?,
             })
         };
         rows.iter().map(batch).collect()

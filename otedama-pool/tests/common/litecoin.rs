@@ -57,6 +57,11 @@ impl Litecoin {
         Some((first, second))
     }
 
+    /// The file that holds its RPC's password.
+    pub(crate) fn cookie(&self) -> std::path::PathBuf {
+        self.daemon.folder().join("regtest/.cookie")
+    }
+
     /// The pool's view of it.
     pub(crate) fn node(&self) -> BitcoinNode {
         BitcoinNode::new(self.rpc.clone(), Coin::find("litecoin", Network::Regtest).unwrap())
@@ -81,7 +86,7 @@ impl Litecoin {
     /// Waits until it answers.
     fn ready(&mut self) {
         // The first thing a node writes when its RPC is up is the cookie; it answers "warming up" for a while.
-        let cookie = self.daemon.folder().join("regtest/.cookie");
+        let cookie = self.cookie();
         self.daemon.wait_for("cookie", || cookie.exists().then_some(()));
         let rpc = self.rpc.clone();
         self.daemon.wait_for("answer", || {

@@ -2,6 +2,7 @@
 
 pub(crate) mod fake;
 pub(crate) mod litecoin;
+pub(crate) mod monero;
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -1,5 +1,9 @@
-//! `serve`: a pool.
+//! `serve`: a pool, on a built-in chain or on real ones.
 
+pub(in crate::cmd) mod chains;
+mod tell;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
 use otedama_pool::node::template::{DevBitcoin, DevChain, DevEthereum, DevMonero};
 use otedama_pool::server::judge::Judge;
 use otedama_pool::server::trade::{self, Terms, Trade, usual_difficulty};
-use otedama_pool::server::{Front, FrontConfig, Happening, NoAccounts};
+use otedama_pool::server::{Front, FrontConfig, FrontStats, NoAccounts};
 use otedama_pool::session::{Limits, VardiffConfig};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -19,17 +23,27 @@ use tokio::runtime::Runtime;
 
 use crate::args::{MachineArgs, ServeArgs};
 use crate::cmd;
-use crate::failure::{Outcome, usage, work};
+use crate::failure::{Failure, Outcome, usage, work};
 use crate::machine::Machine;
 use crate::show;
 
 /// How often it is looked whether to end.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What the pool signs its blocks with.
+const TAG: &[u8] = b"/otedama/";
+
 pub(crate) fn run(args: &ServeArgs, machine: &MachineArgs) -> Outcome {
-    // Clap demands it.
-    let Some(algorithm) = args.dev else { return Err(usage("no chain: expected --dev ALGORITHM")) };
     let machine = Machine::detect(machine);
+    match (args.dev, &args.config) {
+        (Some(algorithm), _) => dev(args, &machine, algorithm),
+        (None, Some(file)) => chains::run(args, &machine, file),
+        // Clap demands one of them.
+        (None, None) => Err(usage("no chain: expected --config FILE or --dev ALGORITHM")),
+    }
+}
+
+fn dev(args: &ServeArgs, machine: &Machine, algorithm: Algorithm) -> Outcome {
     let start = args.difficulty.unwrap_or_else(|| usual_difficulty(algorithm));
     let least = Target::MAX.to_difficulty(algorithm);
     let hardest = otedama_core::Difficulty::new(1e15).map_err(usage)?;
@@ -37,7 +51,7 @@ pub(crate) fn run(args: &ServeArgs, machine: &MachineArgs) -> Outcome {
         algorithm,
         limits: Limits::default(),
         vardiff: VardiffConfig::new(start, least, hardest),
-        tag: b"/otedama/".to_vec(),
+        tag: TAG.to_vec(),
         // OP_TRUE: the built-in chain's coins belong to nobody.
         payout: vec![0x51],
     };
@@ -45,12 +59,12 @@ pub(crate) fn run(args: &ServeArgs, machine: &MachineArgs) -> Outcome {
     let chain = DevChain::new(algorithm, hashes);
     match algorithm {
         Algorithm::Sha256d | Algorithm::Scrypt => {
-            serve(args, &machine, trade::Bitcoin::new(terms), DevBitcoin(chain))
+            serve_dev(args, machine, trade::Bitcoin::new(terms), DevBitcoin(chain))
         }
-        Algorithm::KawPow => serve(args, &machine, trade::KawPow::new(terms), DevBitcoin(chain)),
-        Algorithm::RandomXV1 => serve(args, &machine, trade::Monero::new(terms), DevMonero(chain)),
+        Algorithm::KawPow => serve_dev(args, machine, trade::KawPow::new(terms), DevBitcoin(chain)),
+        Algorithm::RandomXV1 => serve_dev(args, machine, trade::Monero::new(terms), DevMonero(chain)),
         Algorithm::Ethash | Algorithm::Etchash => {
-            serve(args, &machine, trade::Ethereum::new(terms), DevEthereum(chain))
+            serve_dev(args, machine, trade::Ethereum::new(terms), DevEthereum(chain))
         }
         other => Err(usage(format!(
             "no pool speaks {other} yet: expected sha256d, scrypt, randomx, ethash, etchash or kawpow"
@@ -58,17 +72,15 @@ pub(crate) fn run(args: &ServeArgs, machine: &MachineArgs) -> Outcome {
     }
 }
 
-fn serve<T, N>(args: &ServeArgs, machine: &Machine, trade: T, node: N) -> Outcome
+fn serve_dev<T, N>(args: &ServeArgs, machine: &Machine, trade: T, node: N) -> Outcome
 where
     T: Trade<Node = N>,
     N: ChainNode,
 {
-    let interrupted = cmd::interrupt_flag()?;
     let algorithm = trade.algorithm();
     let runtime = Runtime::new()?;
-    let listener = runtime.block_on(TcpListener::bind(args.listen)).map_err(|error| {
-        work(format!("cannot listen at {}: {error}; name another address with --listen", args.listen))
-    })?;
+    let listen = args.listen.unwrap_or(DEV_ADDRESS);
+    let listener = bind(&runtime, listen, "--listen")?;
     let listening = listener.local_addr()?;
     let json = args.json;
     let _inside = runtime.enter();
@@ -76,20 +88,38 @@ where
     let front = Arc::new(Front::new(
         trade,
         group,
-        judge(algorithm, machine)?,
+        judge(algorithm, machine, 1)?,
         NoAccounts,
         FrontConfig::default(),
-        move |happening| tell(json, &happening),
+        move |happening| tell::happening(json, None, &happening),
     ));
     show::say(
         json,
         &format!("a pool for {algorithm} at stratum+tcp://{listening}; its coins are worth nothing"),
         json!({ "event": "listening", "algorithm": algorithm.name(), "address": listening.to_string() }),
     )?;
-    let serving = runtime.spawn({
-        let front = Arc::clone(&front);
-        async move { front.serve(listener).await }
-    });
+    let serving = Arc::clone(&front);
+    until_interrupted(&runtime, async move { serving.serve(listener).await })?;
+    end(json, None, &front.stats())
+}
+
+/// Where the pool for trying things out listens.
+const DEV_ADDRESS: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3333);
+
+fn bind(runtime: &Runtime, address: std::net::SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    runtime.block_on(TcpListener::bind(address)).map_err(|error| {
+        work(format!("cannot listen at {address}: {error}; name another address with {setting}"))
+    })
+}
+
+/// Runs this until it ends by itself, which is a failure, or Ctrl-C ends it.
+fn until_interrupted(
+    runtime: &Runtime,
+    serving: impl Future<Output = std::io::Result<()>> + Send + 'static,
+) -> Outcome {
+    let interrupted = cmd::interrupt_flag()?;
+    let serving = runtime.spawn(serving);
     while !interrupted.load(Ordering::Relaxed) && !serving.is_finished() {
         std::thread::sleep(LOOK);
     }
@@ -98,23 +128,28 @@ where
         return outcome.map_err(|error| work(format!("the listener failed: {error}")));
     }
     serving.abort();
-    let stats = front.stats();
+    Ok(())
+}
+
+/// The last words about a front.
+fn end(json: bool, coin: Option<&str>, stats: &FrontStats) -> Outcome {
+    let whose = coin.map_or(String::new(), |coin| format!("{coin}: "));
     show::say(
         json,
         &format!(
-            "{} shares accepted, {} refused, {} blocks, {} on average",
+            "{whose}{} shares accepted, {} refused, {} blocks, {} on average",
             stats.accepted, stats.refused, stats.blocks, stats.hash_rate
         ),
         json!({
-            "event": "end", "accepted": stats.accepted, "refused": stats.refused, "blocks": stats.blocks,
-            "hps": stats.hash_rate.hps(),
+            "event": "end", "coin": coin, "accepted": stats.accepted, "refused": stats.refused,
+            "blocks": stats.blocks, "hps": stats.hash_rate.hps(),
         }),
     )
 }
 
-/// Half of the machine's cores prove shares; a miner on the same machine gets the others.
-fn judge(algorithm: Algorithm, machine: &Machine) -> Result<Judge, crate::failure::Failure> {
-    let threads = (machine.topology.pins(None).len() / 2).max(1);
+/// Half of the machine's cores prove shares, divided among so many coins; a miner on the same machine gets the others.
+fn judge(algorithm: Algorithm, machine: &Machine, coins: usize) -> Result<Judge, Failure> {
+    let threads = (machine.topology.pins(None).len() / 2 / coins).max(1);
     let kernel = match scan::prover(algorithm, &machine.setup)? {
         // One that proves a single share soonest beats one that wants many at a time.
         prover if !prover.is_oracle() => prover,
@@ -126,40 +161,4 @@ fn judge(algorithm: Algorithm, machine: &Machine) -> Result<Judge, crate::failur
         ..StoreConfig::for_machine(&machine.topology, u64::MAX)
     });
     Judge::start(&verifier, algorithm, &machine.setup, store, threads).map_err(work)
-}
-
-/// What happens, as a line or an object.
-fn tell(json: bool, happening: &Happening) {
-    let (text, object) = match happening {
-        Happening::Joined(peer) => {
-            (format!("{peer} joined"), json!({ "event": "joined", "peer": peer.to_string() }))
-        }
-        Happening::Left(peer, why) => {
-            let because = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
-            (
-                format!("{peer} left{because}"),
-                json!({ "event": "left", "peer": peer.to_string(), "why": why }),
-            )
-        }
-        Happening::Share { worker, difficulty } => (
-            format!("share of {worker}, difficulty {difficulty}"),
-            json!({ "event": "share", "worker": worker, "difficulty": difficulty.get() }),
-        ),
-        Happening::Refused { worker, reason } => (
-            format!("share of {worker} refused: {}", reason.label()),
-            json!({ "event": "refused", "worker": worker, "reason": reason.label() }),
-        ),
-        Happening::Block { worker, height, id, outcome } => (
-            format!("block {height} found by {worker}: {outcome:?}"),
-            json!({ "event": "block", "worker": worker, "height": height, "id": id.to_display_hex(), "outcome": format!("{outcome:?}") }),
-        ),
-        Happening::Work { height, connections } => (
-            format!("work for block {height} to {connections} connections"),
-            json!({ "event": "work", "height": height, "connections": connections }),
-        ),
-        Happening::Trouble(words) => (words.clone(), json!({ "event": "trouble", "words": words })),
-        _ => return,
-    };
-    // A reader who left is no reason to stop serving.
-    let _ = show::say(json, &text, object);
 }
