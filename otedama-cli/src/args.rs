@@ -112,6 +112,7 @@ pub(crate) enum Command {
     Scan(ScanArgs),
     Mine(MineArgs),
     Serve(ServeArgs),
+    Loadtest(LoadtestArgs),
     #[command(subcommand)]
     Ledger(LedgerCommand),
     #[command(subcommand)]
@@ -135,6 +136,37 @@ pub(crate) struct DeviceArgs {
     pub(crate) intensity: Option<u8>,
 }
 
+/// What `bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Algorithm(Algorithm),
+    Pool,
+}
+
+impl std::str::FromStr for Subject {
+    type Err = otedama_core::algorithm::UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Subject, Self::Err> {
+        if name == "pool" { Ok(Subject::Pool) } else { name.parse().map(Subject::Algorithm) }
+    }
+}
+
+impl BenchArgs {
+    /// Whether a pool is measured; then nothing else is.
+    pub(crate) fn is_of_pool(&self) -> bool {
+        self.subjects.contains(&Subject::Pool)
+    }
+
+    /// The algorithms named.
+    pub(crate) fn algorithms(&self) -> Vec<Algorithm> {
+        let algorithm = |subject: &Subject| match subject {
+            Subject::Algorithm(algorithm) => Some(*algorithm),
+            Subject::Pool => None,
+        };
+        self.subjects.iter().filter_map(algorithm).collect()
+    }
+}
+
 /// Measure hash rates; results are verified while timing
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -142,11 +174,18 @@ pub(crate) struct DeviceArgs {
   otedama-cli bench sha256d --threads 1 --kernel all   every kernel this CPU can run
   otedama-cli bench randomx --mode light               verifying without the dataset of 2 GiB
   otedama-cli bench scrypt --seconds 10 --json         for a program
-  otedama-cli bench sha256d --device all               the CPU and every GPU")]
+  otedama-cli bench sha256d --device all               the CPU and every GPU
+  otedama-cli bench pool --connections 20000           miners and shares that a pool takes")]
 pub(crate) struct BenchArgs {
-    /// What to measure [default: every algorithm this version has kernels for]
+    /// What to measure [default: every algorithm this version has kernels for]; `pool` alone for a pool
     #[arg(value_name = "ALGORITHM")]
-    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) subjects: Vec<Subject>,
+    /// Miners at a time (pool)
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) connections: u32,
+    /// Shares handed in a second, by all miners together (pool)
+    #[arg(long, value_name = "R", default_value_t = 10_000.0, value_parser = parse_seconds)]
+    pub(crate) rate: f64,
     /// Threads, one per core first [default: one per core]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) threads: Option<u32>,
@@ -295,6 +334,39 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "D")]
     pub(crate) difficulty: Option<Difficulty>,
     /// Print events as JSON, one object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Be many miners at once, to see what a pool can take
+#[derive(Args, Debug)]
+#[command(
+    after_help = "For your own pool: others take it for an attack. It must speak Stratum v1 for sha256d and let one address have
+so many connections; an easy difficulty makes many shares.
+
+Example:
+  otedama-cli loadtest --url stratum+tcp://127.0.0.1:3333 --connections 1000 --rate 500 --seconds 10"
+)]
+pub(crate) struct LoadtestArgs {
+    /// The pool, such as stratum+tcp://127.0.0.1:3333
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: String,
+    /// Who mines; each miner has a number after it
+    #[arg(long, value_name = "NAME", default_value = "load")]
+    pub(crate) user: String,
+    /// Miners at a time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) connections: u32,
+    /// Shares handed in a second, by all together
+    #[arg(long, value_name = "R", default_value_t = 100.0, value_parser = parse_seconds)]
+    pub(crate) rate: f64,
+    /// Seconds of handing in shares
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = parse_seconds)]
+    pub(crate) seconds: f64,
+    /// Seconds of listening before
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = parse_seconds)]
+    pub(crate) settle: f64,
+    /// Print JSON, one object per line
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -42,7 +42,9 @@ fn main() -> ExitCode {
         Err(error) => return report(&failure::usage(args::one_line(&error))),
     };
     let outcome = match cli.command {
+        Command::Bench(bench) if bench.is_of_pool() => cmd::bench_pool::run(&bench, &cli.machine),
         Command::Bench(bench) => cmd::bench::run(&bench, &cli.machine),
+        Command::Loadtest(loadtest) => cmd::loadtest::run(&loadtest, &cli.machine),
         Command::Hash(hash) => cmd::hash::run(&hash, &cli.machine),
         Command::Scan(scan) => cmd::scan::run(&scan, &cli.machine),
         Command::Mine(mine) => cmd::mine::run(&mine, &cli.machine),

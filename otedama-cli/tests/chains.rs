@@ -245,6 +245,13 @@ async fn litecoin_is_mined_and_paid_out() {
         assert_eq!((block["worker"].as_str(), block["outcome"].as_str()), (Some(&*user), Some("accepted")));
     }
     first.generate(102).await;
+    if std::env::var("DBG").is_ok() {
+        std::thread::sleep(Duration::from_secs(10));
+        eprintln!("{:#}", Books::of(&folder).0);
+        while let Ok(e) = pool.events.try_recv() {
+            eprintln!("{e}");
+        }
+    }
     pool.wait_until("payouts", |event| event["sent"] == 1);
     first.generate(3).await;
     pool.wait_until("payouts", |event| event["confirmed"] == 1);

@@ -163,7 +163,7 @@ fn measure(
 
 /// What to measure: what was asked for, or everything there are kernels for.
 fn algorithms(args: &BenchArgs) -> Result<Vec<Algorithm>, Failure> {
-    let mut algorithms = args.algorithms.clone();
+    let mut algorithms = args.algorithms();
     if let Some(variant) = args.variant {
         let randomx = [Algorithm::RandomXV1, Algorithm::RandomXV2];
         if let Some(&stranger) = algorithms.iter().find(|algorithm| !randomx.contains(algorithm)) {

@@ -1,15 +1,18 @@
 //! One module per command.
 
 pub(crate) mod bench;
+pub(crate) mod bench_pool;
 pub(crate) mod config;
 pub(crate) mod dag;
 pub(crate) mod devices;
 pub(crate) mod hash;
 pub(crate) mod ledger;
+pub(crate) mod loadtest;
 pub(crate) mod mine;
 pub(crate) mod scan;
 pub(crate) mod selftest;
 pub(crate) mod serve;
+mod usage_of;
 pub(crate) mod verify;
 
 use std::sync::Arc;

@@ -75,7 +75,6 @@ impl MoneroPurse {
                 "--disable-rpc-login".to_owned(),
                 format!("--daemon-address=127.0.0.1:{}", node.port),
                 "--trusted-daemon".to_owned(),
-                "--allow-mismatched-daemon-version".to_owned(),
                 format!("--wallet-dir={}", folder.display()),
                 format!("--log-file={}", folder.join("log").display()),
                 "--non-interactive".to_owned(),

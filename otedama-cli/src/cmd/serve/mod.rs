@@ -148,7 +148,7 @@ fn end(json: bool, coin: Option<&str>, stats: &FrontStats) -> Outcome {
 }
 
 /// Half of the machine's cores prove shares, divided among so many coins; a miner on the same machine gets the others.
-fn judge(algorithm: Algorithm, machine: &Machine, coins: usize) -> Result<Judge, Failure> {
+pub(in crate::cmd) fn judge(algorithm: Algorithm, machine: &Machine, coins: usize) -> Result<Judge, Failure> {
     let threads = (machine.topology.pins(None).len() / 2 / coins).max(1);
     let kernel = match scan::prover(algorithm, &machine.setup)? {
         // One that proves a single share soonest beats one that wants many at a time.
