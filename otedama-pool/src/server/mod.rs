@@ -11,12 +11,17 @@
 //! A connection is one task; what it costs is bounded: a line, the lines of one turn that are still to be
 //! written, and what [`Limits`](crate::session::Limits) allows its session. Hashing happens on threads of its own ([`judge`]), never on the runtime.
 
+pub mod guard;
 pub mod judge;
+pub mod settings;
+pub mod tls;
 pub mod trade;
 
 mod connection;
+mod entrance;
+mod seat;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -33,25 +38,12 @@ use crate::node::{ChainNode, Submitted};
 use crate::session::{Credit, FoundBlock, Now};
 use crate::stratum::RejectReason;
 
+use guard::{Guard, Offence};
 use judge::Judge;
+use seat::Seat;
 use trade::Trade;
 
-/// What a front may take.
-#[derive(Clone, Debug)]
-pub struct FrontConfig {
-    /// Connections at a time.
-    pub max_connections: usize,
-    /// Connections at a time from one address.
-    pub max_per_address: usize,
-    /// How long a miner may take to read what it was sent.
-    pub write_timeout: Duration,
-}
-
-impl Default for FrontConfig {
-    fn default() -> FrontConfig {
-        FrontConfig { max_connections: 10_000, max_per_address: 1024, write_timeout: Duration::from_secs(10) }
-    }
-}
+pub use settings::FrontConfig;
 
 /// Where accepted shares are recorded before their miners hear of it.
 pub trait ShareLog: Send + Sync + 'static {
@@ -80,6 +72,15 @@ pub enum Happening {
     Joined(SocketAddr),
     /// A miner has left, or was shown out; why, if there is a reason.
     Left(SocketAddr, Option<String>),
+    /// An address is not let in any more; connections it has are closed.
+    Banned {
+        /// The address; an IPv6 address stands for its /64.
+        address: IpAddr,
+        /// What it did.
+        offence: Offence,
+        /// How long.
+        lasts: Duration,
+    },
     /// A share counts.
     Share {
         /// Who found it.
@@ -134,7 +135,9 @@ struct Shared<T: Trade, L> {
     work: watch::Sender<Option<Arc<Job<T::Cut>>>>,
     /// Recent jobs by their number, to make blocks of.
     recent: Mutex<VecDeque<Arc<Job<T::Cut>>>>,
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    guard: Mutex<Guard>,
+    /// How many bans there have been, for connections to see that there is a new one.
+    bans: AtomicU64,
     next_connection: AtomicU32,
     tally: Tally,
 }
@@ -154,6 +157,7 @@ struct Tally {
     connections: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
+    turned_away: AtomicU64,
     blocks: AtomicU64,
     /// Hashes that the accepted shares stand for.
     hashes: AtomicU64,
@@ -170,6 +174,8 @@ pub struct FrontStats {
     pub accepted: u64,
     /// Shares that did not.
     pub refused: u64,
+    /// Connections that were not let in.
+    pub turned_away: u64,
     /// Blocks found.
     pub blocks: u64,
     /// What all miners together hash, by their shares since the start.
@@ -192,12 +198,13 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
             trade,
             log,
             judge,
+            guard: Mutex::new(Guard::new(config.guard())),
+            bans: AtomicU64::new(0),
             config,
             begun: Instant::now(),
             happens: Box::new(happens),
             work: watch::Sender::new(None),
             recent: Mutex::new(VecDeque::new()),
-            addresses: Mutex::new(HashMap::new()),
             next_connection: AtomicU32::new(1),
             tally: Tally::default(),
         };
@@ -225,7 +232,7 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
                     Err(error) => return Err(error),
                 };
                 while tasks.try_join_next().is_some() {}
-                if let Some(seat) = Seat::take(&self.shared, peer) {
+                if let Some(seat) = Seat::take(&self.shared, guard::canonical(peer)) {
                     tasks.spawn(self.connection(stream, seat));
                 }
             }
@@ -233,12 +240,13 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
         tokio::select! {
             outcome = accept => outcome,
             () = work => Ok(()),
+            () = self.shared.watch_certificates() => Ok(()),
         }
     }
 
     /// How it is doing.
     pub fn stats(&self) -> FrontStats {
-        let Tally { connections, accepted, refused, blocks, hashes } = &self.shared.tally;
+        let Tally { connections, accepted, refused, turned_away, blocks, hashes } = &self.shared.tally;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let uptime = self.shared.begun.elapsed();
         FrontStats {
@@ -246,10 +254,16 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
             connections: get(connections),
             accepted: get(accepted),
             refused: get(refused),
+            turned_away: get(turned_away),
             blocks: get(blocks),
             hash_rate: HashRate::new(get(hashes), uptime.as_secs_f64().max(1e-3)),
             uptime,
         }
+    }
+
+    /// The addresses that are banned, and how much longer; an IPv6 address stands for its /64.
+    pub fn banned(&self) -> Vec<(IpAddr, Duration)> {
+        self.shared.guard().banned(self.shared.begun.elapsed())
     }
 
     fn connection(&self, stream: TcpStream, seat: Seat<T, L>) -> impl Future<Output = ()> + Send + 'static {
@@ -325,6 +339,10 @@ impl<T: Trade, L> Shared<T, L> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The job a share names.
     fn job(&self, id: &str) -> Option<Arc<Job<T::Cut>>> {
         let (id, _) = trade::split_number(id);
@@ -356,48 +374,4 @@ async fn hand_in<T: Trade, L: ShareLog>(
     shared.tally.blocks.fetch_add(1, Ordering::Relaxed);
     let (worker, height, id) = (found.worker.clone(), reference.height, reference.id);
     shared.happen(Happening::Block { worker, height, id, outcome });
-}
-
-/// A connection's place, given back when it is dropped.
-struct Seat<T: Trade, L> {
-    shared: Arc<Shared<T, L>>,
-    peer: SocketAddr,
-    number: u32,
-}
-
-impl<T: Trade, L: ShareLog> Seat<T, L> {
-    /// A place for this miner; `None` if all are taken, or all that one address may have.
-    fn take(shared: &Arc<Shared<T, L>>, peer: SocketAddr) -> Option<Seat<T, L>> {
-        let FrontConfig { max_connections, max_per_address, .. } = shared.config;
-        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = addresses.values().sum();
-        let here = addresses.entry(peer.ip()).or_default();
-        if all >= max_connections || *here >= max_per_address {
-            if *here == 0 {
-                addresses.remove(&peer.ip());
-            }
-            drop(addresses);
-            shared.happen(Happening::Left(peer, Some("no place left".to_owned())));
-            return None;
-        }
-        *here += 1;
-        drop(addresses);
-        shared.tally.connections.fetch_add(1, Ordering::Relaxed);
-        let number = shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        Some(Seat { shared: Arc::clone(shared), peer, number })
-    }
-}
-
-impl<T: Trade, L> Drop for Seat<T, L> {
-    fn drop(&mut self) {
-        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = addresses.get_mut(&self.peer.ip()) {
-            *here -= 1;
-            if *here == 0 {
-                addresses.remove(&self.peer.ip());
-            }
-        }
-        drop(addresses);
-        self.shared.tally.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }

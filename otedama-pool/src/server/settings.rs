@@ -1,0 +1,80 @@
+//! What a front may take, and where that is configured.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guard::GuardConfig;
+use super::tls::{Certificates, TlsError};
+use crate::config::{Bans, Config, Mode, Stratum};
+
+/// What a front may take.
+#[derive(Clone, Debug)]
+pub struct FrontConfig {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// What one address may do.
+    pub guard: GuardConfig,
+    /// Load balancers: they must say whose connection they pass on, nobody else may, and they are exempt from
+    /// what `guard` limits.
+    pub proxies: Vec<IpAddr>,
+    /// What miners who begin with TLS are served with; `None` if they are not.
+    pub tls: Option<Arc<Certificates>>,
+    /// How long a PROXY header and a TLS handshake may take together.
+    pub entrance_timeout: Duration,
+    /// How long the first whole line may take after that. What comes then is limited by
+    /// [`Limits`](crate::session::Limits).
+    pub first_line_timeout: Duration,
+    /// How long a miner may take to read what it was sent.
+    pub write_timeout: Duration,
+}
+
+impl Default for FrontConfig {
+    fn default() -> FrontConfig {
+        FrontConfig {
+            max_connections: 10_000,
+            guard: GuardConfig::default(),
+            proxies: Vec::new(),
+            tls: None,
+            entrance_timeout: Duration::from_secs(10),
+            first_line_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl FrontConfig {
+    /// As configured. Reads the certificates.
+    ///
+    /// # Errors
+    /// If TLS is configured and the certificate or its key are of no use.
+    pub fn from_config(config: &Config) -> Result<FrontConfig, TlsError> {
+        let Stratum { max_per_address, connect_rate, ref bans, ref proxies, .. } = config.stratum;
+        let Bans { lasts, invalid_percentage, shares, window } = *bans;
+        let guard = GuardConfig {
+            max_connections: max_per_address as usize,
+            connect_rate,
+            connect_burst: max_per_address,
+            share_count: shares,
+            share_window: window.0,
+            bad_part: invalid_percentage,
+            ban: lasts.0,
+            exempt_loopback: config.app.mode == Mode::Development,
+            ..GuardConfig::default()
+        };
+        Ok(FrontConfig {
+            max_connections: config.pool.max_connections as usize,
+            guard,
+            proxies: proxies.iter().map(IpAddr::to_canonical).collect(),
+            tls: Certificates::load(&config.security)?,
+            ..FrontConfig::default()
+        })
+    }
+
+    /// What one address may do, balancers excepted.
+    pub(super) fn guard(&self) -> GuardConfig {
+        let mut guard = self.guard.clone();
+        guard.exempt.extend(&self.proxies);
+        guard
+    }
+}
