@@ -80,7 +80,7 @@ async fn serve<T: Trade, L: ShareLog>(
 ) -> Over {
     let (answer, mut verdicts) = mpsc::unbounded_channel();
     let opened = shared.now();
-    let session = shared.trade.open(seat.number, opened);
+    let session = shared.trade.open(seat.number, seat.start, opened);
     let mut miner = Miner {
         shared: Arc::clone(shared),
         group,
@@ -198,7 +198,7 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                         self.lines.push('\n');
                     }
                     Action::Authorize { ticket, username, .. } => {
-                        let verdict = may_mine(&username);
+                        let verdict = may_mine(&username).and_then(|()| self.seat.admit(&username));
                         self.session.on_login(ticket, verdict, now, &mut self.actions);
                     }
                     Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
@@ -212,9 +212,13 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                         self.seat.share(None);
                         self.shared.credit(&credit);
                     }
-                    Action::Rejected { worker, reason } => {
+                    Action::Rejected { worker, reason, facts } => {
                         self.shared.tally.refused.fetch_add(1, Ordering::Relaxed);
                         self.seat.share(Some(reason));
+                        // Others may claim any name.
+                        if self.seat.has_admitted(&worker) {
+                            self.shared.remembered().refused(&worker, reason, facts, now);
+                        }
                         self.shared.happen(Happening::Refused { worker, reason });
                     }
                     // Blocks outlive the connection that found them.

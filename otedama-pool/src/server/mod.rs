@@ -16,6 +16,7 @@ pub mod judge;
 pub mod settings;
 pub mod tls;
 pub mod trade;
+pub mod workers;
 
 mod connection;
 mod entrance;
@@ -29,10 +30,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use otedama_core::{Algorithm, Difficulty, HashRate, Target};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::effort::Effort;
 use crate::node::driver::{Current, NodeGroup};
 use crate::node::{ChainNode, Submitted};
 use crate::session::{Credit, FoundBlock, Now};
@@ -42,6 +44,7 @@ use guard::{Guard, Offence};
 use judge::Judge;
 use seat::Seat;
 use trade::Trade;
+use workers::{RefusedShare, WorkerStats, Workers};
 
 pub use settings::FrontConfig;
 
@@ -136,6 +139,7 @@ struct Shared<T: Trade, L> {
     /// Recent jobs by their number, to make blocks of.
     recent: Mutex<VecDeque<Arc<Job<T::Cut>>>>,
     guard: Mutex<Guard>,
+    remembered: Mutex<Workers>,
     /// How many bans there have been, for connections to see that there is a new one.
     bans: AtomicU64,
     next_connection: AtomicU32,
@@ -155,12 +159,11 @@ const RECENT_JOBS: usize = 512;
 #[derive(Debug, Default)]
 struct Tally {
     connections: AtomicU64,
+    workers: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
     turned_away: AtomicU64,
     blocks: AtomicU64,
-    /// Hashes that the accepted shares stand for.
-    hashes: AtomicU64,
 }
 
 /// How a front is doing.
@@ -170,6 +173,8 @@ pub struct FrontStats {
     pub algorithm: Algorithm,
     /// Connections at the moment.
     pub connections: u64,
+    /// Workers that are logged in at the moment, one that has several connections as often.
+    pub workers: u64,
     /// Shares that counted.
     pub accepted: u64,
     /// Shares that did not.
@@ -199,6 +204,7 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
             log,
             judge,
             guard: Mutex::new(Guard::new(config.guard())),
+            remembered: Mutex::new(Workers::new(config.max_workers)),
             bans: AtomicU64::new(0),
             config,
             begun: Instant::now(),
@@ -216,58 +222,60 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
     /// # Errors
     /// If the listener fails for good.
     pub async fn serve(&self, listener: TcpListener) -> std::io::Result<()> {
-        let mut tasks = JoinSet::new();
-        let work = self.cut_jobs();
-        let accept = async {
-            loop {
-                let (stream, peer) = match listener.accept().await {
-                    Ok(accepted) => accepted,
-                    // Out of descriptors, or a connection that was gone at once: others may do better.
-                    Err(error) if transient(&error) => {
-                        self.shared
-                            .happen(Happening::Trouble(format!("cannot accept a connection: {error}")));
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                while tasks.try_join_next().is_some() {}
-                if let Some(seat) = Seat::take(&self.shared, guard::canonical(peer)) {
-                    tasks.spawn(self.connection(stream, seat));
-                }
-            }
-        };
+        self.serve_all(vec![(listener, None)]).await
+    }
+
+    /// Serves miners at several listeners, as [`Front::serve`] does at one. Whoever connects to one begins with
+    /// its difficulty, or with the usual one.
+    ///
+    /// # Errors
+    /// If one of the listeners fails for good.
+    pub async fn serve_all(&self, listeners: Vec<(TcpListener, Option<Difficulty>)>) -> std::io::Result<()> {
+        let mut doors = JoinSet::new();
+        for (listener, start) in listeners {
+            doors.spawn(accept(Arc::clone(&self.shared), Arc::clone(&self.group), listener, start));
+        }
         tokio::select! {
-            outcome = accept => outcome,
-            () = work => Ok(()),
+            Some(ended) = doors.join_next() => match ended {
+                Ok(error) => Err(error),
+                Err(panicked) => Err(std::io::Error::other(panicked)),
+            },
+            () = self.cut_jobs() => Ok(()),
             () = self.shared.watch_certificates() => Ok(()),
         }
     }
 
     /// How it is doing.
     pub fn stats(&self) -> FrontStats {
-        let Tally { connections, accepted, refused, turned_away, blocks, hashes } = &self.shared.tally;
+        let Tally { connections, workers, accepted, refused, turned_away, blocks } = &self.shared.tally;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let uptime = self.shared.begun.elapsed();
         FrontStats {
             algorithm: self.shared.trade.algorithm(),
             connections: get(connections),
+            workers: get(workers),
             accepted: get(accepted),
             refused: get(refused),
             turned_away: get(turned_away),
             blocks: get(blocks),
-            hash_rate: HashRate::new(get(hashes), uptime.as_secs_f64().max(1e-3)),
+            hash_rate: workers::rate(self.shared.remembered().effort(), uptime.as_secs_f64().max(1e-3)),
             uptime,
         }
+    }
+
+    /// How each worker is doing that is remembered, in no order.
+    pub fn workers(&self) -> Vec<WorkerStats> {
+        self.shared.remembered().stats(self.shared.now())
+    }
+
+    /// How one worker is doing, and its last refused shares, the oldest first; `None` if it is not remembered.
+    pub fn worker(&self, worker: &str) -> Option<(WorkerStats, Vec<RefusedShare>)> {
+        self.shared.remembered().worker(worker, self.shared.now())
     }
 
     /// The addresses that are banned, and how much longer; an IPv6 address stands for its /64.
     pub fn banned(&self) -> Vec<(IpAddr, Duration)> {
         self.shared.guard().banned(self.shared.begun.elapsed())
-    }
-
-    fn connection(&self, stream: TcpStream, seat: Seat<T, L>) -> impl Future<Output = ()> + Send + 'static {
-        connection::run(Arc::clone(&self.shared), Arc::clone(&self.group), stream, seat)
     }
 
     /// Cuts a job from each template and hands it to all connections.
@@ -313,6 +321,32 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
     }
 }
 
+/// Takes connections, each a task that ends with this future, until the listener fails for good.
+async fn accept<T: Trade, L: ShareLog>(
+    shared: Arc<Shared<T, L>>,
+    group: Arc<NodeGroup<T::Node>>,
+    listener: TcpListener,
+    start: Option<Difficulty>,
+) -> std::io::Error {
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of descriptors, or a connection that was gone at once: others may do better.
+            Err(error) if transient(&error) => {
+                shared.happen(Happening::Trouble(format!("cannot accept a connection: {error}")));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Err(error) => return error,
+        };
+        while tasks.try_join_next().is_some() {}
+        if let Some(seat) = Seat::take(&shared, guard::canonical(peer), start) {
+            tasks.spawn(connection::run(Arc::clone(&shared), Arc::clone(&group), stream, seat));
+        }
+    }
+}
+
 fn transient(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock,
@@ -343,6 +377,10 @@ impl<T: Trade, L> Shared<T, L> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn remembered(&self) -> MutexGuard<'_, Workers> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The job a share names.
     fn job(&self, id: &str) -> Option<Arc<Job<T::Cut>>> {
         let (id, _) = trade::split_number(id);
@@ -352,7 +390,7 @@ impl<T: Trade, L> Shared<T, L> {
     fn credit(&self, credit: &Credit) {
         let target = Target::from_difficulty(self.trade.algorithm(), credit.difficulty);
         self.tally.accepted.fetch_add(1, Ordering::Relaxed);
-        self.tally.hashes.fetch_add(target.expected_hashes() as u64, Ordering::Relaxed);
+        self.remembered().accepted(&credit.worker, Effort::of(&target), self.now());
         self.happen(Happening::Share { worker: credit.worker.clone(), difficulty: credit.difficulty });
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use otedama_core::Difficulty;
+
 use super::guard::{Offence, is_blamed};
 use super::trade::Trade;
 use super::{Happening, ShareLog, Shared};
@@ -21,19 +23,28 @@ pub(super) struct Seat<T: Trade, L> {
     pub(super) number: u32,
     /// The address it counts for, if it counts for one.
     address: Option<IpAddr>,
+    /// The workers that are logged in.
+    workers: Vec<String>,
+    /// The difficulty it begins with, if not the usual one.
+    pub(super) start: Option<Difficulty>,
     /// How many bans there were when it was last looked.
     bans: u64,
 }
 
 impl<T: Trade, L: ShareLog> Seat<T, L> {
     /// A place for whoever connects; `None` if all are taken, or this address may not have one.
-    pub(super) fn take(shared: &Arc<Shared<T, L>>, peer: SocketAddr) -> Option<Seat<T, L>> {
+    pub(super) fn take(
+        shared: &Arc<Shared<T, L>>,
+        peer: SocketAddr,
+        start: Option<Difficulty>,
+    ) -> Option<Seat<T, L>> {
         let before = shared.tally.connections.fetch_add(1, Ordering::Relaxed);
         let number = shared.next_connection.fetch_add(1, Ordering::Relaxed);
         // From here on it is given back.
         let bans = shared.bans.load(Ordering::Relaxed);
-        let mut seat = Seat { shared: Arc::clone(shared), peer, number, address: None, bans };
-        if before >= shared.config.max_connections as u64 {
+        let shared = Arc::clone(shared);
+        let mut seat = Seat { shared, peer, number, address: None, workers: Vec::new(), start, bans };
+        if before >= seat.shared.config.max_connections as u64 {
             seat.turn_away("no place left", true);
             return None;
         }
@@ -71,6 +82,28 @@ impl<T: Trade, L: ShareLog> Seat<T, L> {
         if tell {
             self.shared.happen(Happening::Left(self.peer, Some(why.to_owned())));
         }
+    }
+
+    /// Lets a worker log in.
+    ///
+    /// # Errors
+    /// In words, if there are as many as there may be.
+    pub(super) fn admit(&mut self, worker: &str) -> Result<(), String> {
+        if self.has_admitted(worker) {
+            return Ok(());
+        }
+        let (workers, max) = (&self.shared.tally.workers, self.shared.config.max_workers as u64);
+        if workers.fetch_add(1, Ordering::Relaxed) >= max {
+            workers.fetch_sub(1, Ordering::Relaxed);
+            return Err(format!("{max} workers are logged in, as many as may be: try again later"));
+        }
+        self.workers.push(worker.to_owned());
+        Ok(())
+    }
+
+    /// Whether a worker has been let in.
+    pub(super) fn has_admitted(&self, worker: &str) -> bool {
+        self.workers.iter().any(|admitted| admitted == worker)
     }
 
     /// A share was accepted, or refused for this reason.
@@ -117,6 +150,7 @@ impl<T: Trade, L> Drop for Seat<T, L> {
             let now = self.shared.now().elapsed;
             self.shared.guard().leave(address, now);
         }
+        self.shared.tally.workers.fetch_sub(self.workers.len() as u64, Ordering::Relaxed);
         self.shared.tally.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -13,6 +13,8 @@ use crate::config::{Bans, Config, Mode, Stratum};
 pub struct FrontConfig {
     /// Connections at a time.
     pub max_connections: usize,
+    /// Workers logged in at a time, one on several connections counted as often; so many are remembered.
+    pub max_workers: usize,
     /// What one address may do.
     pub guard: GuardConfig,
     /// Load balancers: they must say whose connection they pass on, nobody else may, and they are exempt from
@@ -33,6 +35,7 @@ impl Default for FrontConfig {
     fn default() -> FrontConfig {
         FrontConfig {
             max_connections: 10_000,
+            max_workers: 10_000,
             guard: GuardConfig::default(),
             proxies: Vec::new(),
             tls: None,
@@ -49,7 +52,8 @@ impl FrontConfig {
     /// # Errors
     /// If TLS is configured and the certificate or its key are of no use.
     pub fn from_config(config: &Config) -> Result<FrontConfig, TlsError> {
-        let Stratum { max_per_address, connect_rate, ref bans, ref proxies, .. } = config.stratum;
+        let Stratum { max_workers, max_per_address, connect_rate, ref bans, ref proxies, .. } =
+            config.stratum;
         let Bans { lasts, invalid_percentage, shares, window } = *bans;
         let guard = GuardConfig {
             max_connections: max_per_address as usize,
@@ -64,6 +68,7 @@ impl FrontConfig {
         };
         Ok(FrontConfig {
             max_connections: config.pool.max_connections as usize,
+            max_workers: max_workers as usize,
             guard,
             proxies: proxies.iter().map(IpAddr::to_canonical).collect(),
             tls: Certificates::load(&config.security)?,
