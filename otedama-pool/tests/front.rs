@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -232,19 +233,28 @@ fn behind_balancer() -> FrontConfig {
 }
 
 struct Tls {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     certificates: Arc<Certificates>,
     der: CertificateDer<'static>,
 }
 
 fn tls() -> Tls {
-    let made = rcgen::generate_simple_self_signed(vec!["pool.example".to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
-    fs::write(&chain, made.cert.pem()).unwrap();
-    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let certificates = Arc::new(Certificates::open(chain, key).unwrap());
-    Tls { _dir: dir, certificates, der: made.cert.der().clone() }
+    let der = certify(dir.path());
+    let certificates = Certificates::open(dir.path().join("chain.pem"), dir.path().join("key.pem"));
+    Tls { dir, certificates: Arc::new(certificates.unwrap()), der }
+}
+
+/// Writes a new certificate and its key.
+fn certify(dir: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(vec!["pool.example".to_owned()]).unwrap();
+    fs::write(dir.join("chain.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+fn pinned(der: &CertificateDer<'_>) -> Trust {
+    Trust::Pinned(Fingerprint(sha256::digest(der)))
 }
 
 #[tokio::test]
@@ -252,9 +262,9 @@ async fn plain_and_tls_miners_share_one_port() {
     let tls = tls();
     let config = FrontConfig { tls: Some(Arc::clone(&tls.certificates)), ..FrontConfig::default() };
     let pool = pool(config, 1e-7).await;
-    let pinned = Trust::Pinned(Fingerprint(sha256::digest(&tls.der)));
     let address = pool.addresses[0];
-    for (encrypted, trust) in [(false, Trust::default()), (true, pinned), (false, Trust::default())] {
+    let plain = Trust::default();
+    for (encrypted, trust) in [(false, plain), (true, pinned(&tls.der)), (false, plain)] {
         let mut miner = mine(vec![at(address, encrypted, trust)]);
         miner.find_and_submit().await;
         miner.finish().await;
@@ -262,6 +272,22 @@ async fn plain_and_tls_miners_share_one_port() {
     assert_eq!(pool.front.stats().accepted, 3);
     let workers = pool.front.workers();
     assert_eq!((workers.len(), workers[0].worker.as_str(), workers[0].accepted), (1, "a.b", 3));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go_on() {
+    let tls = tls();
+    let config = FrontConfig { tls: Some(Arc::clone(&tls.certificates)), ..FrontConfig::default() };
+    let pool = pool(config, 1e-7).await;
+    let mut before = mine(vec![at(pool.addresses[0], true, pinned(&tls.der))]);
+    before.find_and_submit().await;
+    let renewed = certify(tls.dir.path());
+    assert!(tls.certificates.reload().unwrap());
+    let mut after = mine(vec![at(pool.addresses[0], true, pinned(&renewed))]);
+    after.find_and_submit().await;
+    assert_eq!((before.link.counts().unwrap().accepted, pool.front.stats().connections), (1, 2));
+    before.finish().await;
+    after.finish().await;
 }
 
 #[tokio::test]

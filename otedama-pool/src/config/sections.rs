@@ -466,8 +466,13 @@ impl Config {
         if self.pool.max_connections == 0 {
             wrong("pool.max_connections", "0 lets nobody in: expected at least 1".to_owned());
         }
-        if self.stratum.max_per_address == 0 {
-            wrong("stratum.max_per_address", "0 lets nobody in: expected at least 1".to_owned());
+        let Stratum { max_workers, max_per_address, .. } = self.stratum;
+        for (key, most) in
+            [("stratum.max_workers", max_workers), ("stratum.max_per_address", max_per_address)]
+        {
+            if most == 0 {
+                wrong(key, "0 lets nobody in: expected at least 1".to_owned());
+            }
         }
         if self.pool.rewards.window.0.is_zero() {
             wrong("pool.rewards.window", "0s holds no share: expected a duration such as 2h".to_owned());

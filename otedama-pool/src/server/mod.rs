@@ -3,10 +3,13 @@
 //!
 //! ```text
 //!   node group ──template──▶ Trade::cut ──▶ every connection: Trade::hand_out ──▶ lines
+//!   bytes ──▶ PROXY header? TLS? (entrance) ──▶ lines
 //!   lines ──▶ Server (state machine) ──Check──▶ Judge: verify threads ──Verdict──▶ Server
 //!                                    ──Accepted──▶ ShareLog (durable) ──▶ the miner's answer
 //!                                    ──Block──▶ Trade::block ──▶ every node at once
 //! ```
+//!
+//! What one address may do is [`guard`]'s business, why a worker's shares did not count [`workers`]'.
 //!
 //! A connection is one task; what it costs is bounded: a line, the lines of one turn that are still to be
 //! written, and what [`Limits`](crate::session::Limits) allows its session. Hashing happens on threads of its own ([`judge`]), never on the runtime.

@@ -83,3 +83,57 @@ impl FrontConfig {
         guard
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Overrides, parse};
+
+    fn read(text: &str) -> Result<FrontConfig, TlsError> {
+        FrontConfig::from_config(&parse(text, Path::new("c.yaml"), &Overrides::default()).unwrap())
+    }
+
+    #[test]
+    fn nothing_said_means_the_defaults_but_for_loopback() {
+        let (read, default) = (read("").unwrap(), FrontConfig::default());
+        assert_eq!(read.guard, GuardConfig { exempt_loopback: false, ..default.guard });
+        assert_eq!(
+            (read.max_connections, read.max_workers, read.tls.is_none()),
+            (default.max_connections, default.max_workers, true)
+        );
+    }
+
+    #[test]
+    fn what_is_said_is_taken() {
+        let read = read(
+            "app: {mode: development}\n\
+             pool: {max_connections: 7}\n\
+             stratum:\n  max_workers: 5\n  max_per_address: 3\n  connect_rate: 2\n  proxies: ['::ffff:192.0.2.1']\n\
+             \x20 bans: {lasts: 1m, invalid_percentage: 12.5, shares: 9, window: 2m}\n",
+        )
+        .unwrap();
+        let guard = GuardConfig {
+            max_connections: 3,
+            connect_rate: 2,
+            connect_burst: 3,
+            share_count: 9,
+            share_window: Duration::from_secs(120),
+            bad_part: "12.5".parse().unwrap(),
+            ban: Duration::from_secs(60),
+            exempt_loopback: true,
+            ..GuardConfig::default()
+        };
+        assert_eq!((read.max_connections, read.max_workers, &read.guard), (7, 5, &guard));
+        let balancer: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!((&read.proxies[..], &read.guard().exempt[..]), (&[balancer][..], &[balancer][..]));
+    }
+
+    #[test]
+    fn certificates_that_are_not_there_are_told() {
+        let error = read("security: {enable_tls: true, cert_file: /no/chain.pem, key_file: /no/key.pem}\n");
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("/no/chain.pem: cannot be read"), "{error}");
+    }
+}
