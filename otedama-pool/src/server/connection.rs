@@ -145,7 +145,7 @@ async fn serve<T: Trade, L: ShareLog>(
     why
 }
 
-struct Miner<T: Trade, L> {
+struct Miner<T: Trade, L: ShareLog> {
     shared: Arc<Shared<T, L>>,
     group: Arc<NodeGroup<T::Node>>,
     seat: Seat<T, L>,

@@ -6,8 +6,8 @@
 //!   connections   how many are open
 //!   arrivals      the time at which its allowance of new connections is full again: each one moves it on by
 //!                 1/rate, none may move it further ahead than burst/rate (generic cell rate algorithm)
-//!   shares        good and bad ones of the last while; at CHECKED of them, or when the while is over, they
-//!                 are weighed and counting begins anew
+//!   shares        all and bad ones of the current window: at `share_count` of them they are weighed; then, or
+//!                 when the window is over, counting begins anew
 //!   ban           until when
 //! ```
 

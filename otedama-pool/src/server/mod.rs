@@ -362,7 +362,7 @@ fn transient(error: &std::io::Error) -> bool {
     )
 }
 
-impl<T: Trade, L> Shared<T, L> {
+impl<T: Trade, L: ShareLog> Shared<T, L> {
     fn happen(&self, happening: Happening) {
         (self.happens)(happening);
     }

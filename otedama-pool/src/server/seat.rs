@@ -16,7 +16,7 @@ use crate::stratum::RejectReason;
 const CERTIFICATES: Duration = Duration::from_secs(60);
 
 /// The place of one connection.
-pub(super) struct Seat<T: Trade, L> {
+pub(super) struct Seat<T: Trade, L: ShareLog> {
     shared: Arc<Shared<T, L>>,
     /// Who is at the other end, as far as is known.
     pub(super) peer: SocketAddr,
@@ -144,7 +144,7 @@ impl<T: Trade, L: ShareLog> Seat<T, L> {
     }
 }
 
-impl<T: Trade, L> Drop for Seat<T, L> {
+impl<T: Trade, L: ShareLog> Drop for Seat<T, L> {
     fn drop(&mut self) {
         if let Some(address) = self.address {
             let now = self.shared.now().elapsed;
@@ -155,7 +155,7 @@ impl<T: Trade, L> Drop for Seat<T, L> {
     }
 }
 
-impl<T: Trade, L> Shared<T, L> {
+impl<T: Trade, L: ShareLog> Shared<T, L> {
     /// Reads the certificates again when they change; for ever.
     pub(super) async fn watch_certificates(&self) {
         let Some(certificates) = &self.config.tls else { return std::future::pending().await };

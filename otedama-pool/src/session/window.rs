@@ -217,7 +217,9 @@ mod tests {
         window.add("c".into(), 'c', terms(), work, true, secs(10_010));
         assert!(window.find("a", secs(10_012)).is_ok() && window.find("b", secs(10_012)).is_ok());
         assert_eq!(window.find("b", secs(10_013)).unwrap_err(), RejectReason::Stale);
+        assert_eq!(window.known("b").map(|issued| issued.at), Some(secs(10_000)));
         window.prune(secs(20_000));
+        assert!(window.known("b").is_none());
         assert_eq!(window.find("b", secs(20_000)).unwrap_err(), RejectReason::UnknownJob);
         assert_eq!(window.current().unwrap().job, 'c');
         for i in 0..100 {
