@@ -10,6 +10,7 @@
 //! | [`coin`] | the coins as data: address forms, block time, maturity | nodes, miners |
 //! | `node` | chain nodes over JSON-RPC: templates, blocks, their fate; which of several nodes to trust | miners, wire formats |
 //! | `server` | sockets: miners' connections, verify threads, from templates to jobs and from finds to blocks | rewards |
+//! | [`proxy`] | the header by which a load balancer says whose connection it passes on | whom to believe |
 //! | [`effort`], [`money`] | expected hashes, amounts: whole numbers that fail instead of wrapping | coins, databases |
 //! | [`rewards`] | who gets how much of what: pure functions | databases, clocks |
 //! | [`spool`] | accepted shares on this node's disk, numbered for good | databases, runtimes |
@@ -40,6 +41,7 @@ pub mod money;
 pub mod node;
 #[cfg(feature = "ledger")]
 pub mod payout;
+pub mod proxy;
 pub mod rewards;
 #[cfg(feature = "net")]
 pub mod server;

@@ -1,15 +1,16 @@
 //! The miner's network side against a pool made of [`BitcoinServer`]s on this machine's loopback.
 #![cfg(feature = "net")]
 
+mod miner;
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use miner::{at, mine};
 use otedama_core::primitive::sha256;
 use otedama_core::{Algorithm, CompactBits, Hash256};
-use otedama_pool::client::{Fingerprint, Link, LinkError, Notice, Patience, Pool, PoolUrl, Trust, link, run};
-use otedama_pool::session::client::{Account, BitcoinClient, BitcoinClientConfig};
+use otedama_pool::client::{Fingerprint, LinkError, Notice, Pool, Trust};
 use otedama_pool::session::server::BitcoinServer;
 use otedama_pool::session::server::bitcoin::{BitcoinConfig, BitcoinJob};
 use otedama_pool::session::{Action, Limits, Now, Server, VardiffConfig};
@@ -19,9 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::{Prover, difficulty};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 fn now() -> Now {
@@ -98,81 +97,10 @@ fn plain_pool(listener: TcpListener, reconnect: Option<Reconnect>) -> JoinHandle
     })
 }
 
-fn at(listener: &TcpListener, tls: bool, trust: Trust) -> Pool {
-    let url = PoolUrl { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port(), tls };
-    Pool { url, trust }
-}
-
-struct Miner {
-    link: Link,
-    notices: mpsc::UnboundedReceiver<Notice>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
-fn mine(pools: Vec<Pool>) -> Miner {
-    let (link, end) = link();
-    let (sender, notices) = mpsc::unbounded_channel();
-    let (stop, stopped) = watch::channel(false);
-    let open = |_| {
-        let account = Account { agent: "t".to_owned(), username: "a.b".to_owned(), password: "x".to_owned() };
-        let config = BitcoinClientConfig {
-            algorithm: Algorithm::Sha256d,
-            account,
-            version_mask: 0x1fff_e000,
-            suggest: None,
-        };
-        Box::new(BitcoinClient::new(config)) as Box<dyn otedama_pool::session::Client>
-    };
-    let patience = Patience {
-        first_retry: Duration::from_millis(50),
-        last_retry: Duration::from_millis(200),
-        ..Patience::default()
-    };
-    let task = tokio::spawn(async move {
-        let notice = move |notice| {
-            let _ = sender.send(notice);
-        };
-        run(&pools, &patience, end, open, notice, stopped).await;
-    });
-    Miner { link, notices, stop, task }
-}
-
-impl Miner {
-    /// The next notice that fits; what does not is passed over.
-    async fn wait(&mut self, what: &str, fits: impl Fn(&Notice) -> bool) -> Notice {
-        let mut seen = Vec::new();
-        let found = timeout(Duration::from_secs(20), async {
-            while let Some(notice) = self.notices.recv().await {
-                if fits(&notice) {
-                    return Some(notice);
-                }
-                seen.push(notice);
-            }
-            None
-        });
-        found.await.ok().flatten().unwrap_or_else(|| panic!("no {what}: {seen:?}"))
-    }
-
-    /// Searches until a share is found, and sends it.
-    async fn find_and_submit(&mut self) {
-        self.wait("work", |notice| matches!(notice, Notice::Work { .. })).await;
-        let task = self.link.next_task().unwrap();
-        let share = Prover::new().search(&task, 8_192)[0];
-        assert!(self.link.submit(share));
-        self.wait("acceptance", |notice| *notice == Notice::Accepted).await;
-    }
-
-    async fn finish(self) {
-        self.stop.send(true).unwrap();
-        timeout(Duration::from_secs(5), self.task).await.expect("it stops").unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_share_goes_to_a_pool_and_is_accepted() {
     let listener = listen(0).await;
-    let mut miner = mine(vec![at(&listener, false, Trust::default())]);
+    let mut miner = mine(vec![at(listener.local_addr().unwrap(), false, Trust::default())]);
     plain_pool(listener, None);
     miner.find_and_submit().await;
     assert_eq!(miner.link.counts().unwrap().accepted, 1);
@@ -182,7 +110,10 @@ async fn a_share_goes_to_a_pool_and_is_accepted() {
 #[tokio::test]
 async fn a_lesser_pool_is_used_until_the_better_one_is_there() {
     let (first, second) = (listen(0).await, listen(0).await);
-    let pools = vec![at(&first, false, Trust::default()), at(&second, false, Trust::default())];
+    let pools = vec![
+        at(first.local_addr().unwrap(), false, Trust::default()),
+        at(second.local_addr().unwrap(), false, Trust::default()),
+    ];
     let (url, port) = (pools[0].url.clone(), pools[0].url.port);
     drop(first); // nobody listens there now
     plain_pool(second, None);
@@ -202,7 +133,7 @@ async fn a_lesser_pool_is_used_until_the_better_one_is_there() {
 async fn a_reconnection_is_made_to_the_same_host_and_to_no_other() {
     for (host, obeyed) in [(None, true), (Some("127.0.0.1"), true), (Some("evil.example"), false)] {
         let listener = listen(0).await;
-        let pool = at(&listener, false, Trust::default());
+        let pool = at(listener.local_addr().unwrap(), false, Trust::default());
         let port = Some(pool.url.port);
         let to = Reconnect { host: host.map(str::to_owned), port, wait_s: 0 };
         plain_pool(listener, Some(to));
@@ -238,7 +169,7 @@ async fn a_certificate_is_known_by_its_fingerprint_or_not_at_all() {
     let right = Fingerprint(sha256::digest(&certificate));
     let text = right.to_string();
     assert_eq!(text.parse(), Ok(right));
-    let pool = at(&listener, true, Trust::Pinned(right));
+    let pool = at(listener.local_addr().unwrap(), true, Trust::Pinned(right));
     let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
         loop {

@@ -107,7 +107,8 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
         group,
         judge(Algorithm::Sha256d, &machine, 1)?,
         Accounts::new(coin, Arc::clone(&spool), Arc::clone(&ledger)),
-        FrontConfig { max_connections: limits, max_per_address: limits, ..FrontConfig::default() },
+        // All miners come from one address, which is exempt from limits: loopback.
+        FrontConfig { max_connections: limits, max_workers: limits, ..FrontConfig::default() },
         |_| (),
     ));
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;

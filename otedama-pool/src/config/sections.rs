@@ -195,6 +195,12 @@ const ONE_PERCENT: Percent = match Percent::from_millionths(10_000) {
     None => unreachable!(),
 };
 
+/// 50 %.
+pub(crate) const HALF: Percent = match Percent::from_millionths(500_000) {
+    Some(percent) => percent,
+    None => unreachable!(),
+};
+
 section! {
     /// How rewards are divided.
     Rewards {
@@ -326,8 +332,28 @@ section! {
         difficulty: Vardiff = Vardiff::default(),
         /// More ports, each with a difficulty to begin with.
         ports: Vec<Port> = Vec::new(),
-        /// Load balancers that may say whose connection they pass on (PROXY protocol): addresses.
+        /// Load balancers: they must say whose connection they pass on (PROXY protocol), nobody else may.
         proxies: Vec<std::net::IpAddr> = Vec::new(),
+        /// The most connections at a time from one address (IPv6: one /64).
+        max_per_address: u32 = 1024,
+        /// New connections a minute from one address, after a burst of `max_per_address`; 0 for any number.
+        connect_rate: u32 = 120,
+        /// Who is shut out.
+        bans: Bans = Bans::default(),
+    }
+}
+
+section! {
+    /// When an address is shut out: for floods of invalid shares, and for lines that are no messages.
+    Bans {
+        /// How long; 0s for never.
+        lasts: Span = Span(Duration::from_secs(600)),
+        /// Invalid shares that are too many: more than this part of them. Late ones do not count.
+        invalid_percentage: Percent = HALF,
+        /// Shares among which they are counted; 0 for not at all.
+        shares: u32 = 50,
+        /// The time within which so many must come.
+        window: Span = Span(Duration::from_secs(600)),
     }
 }
 
@@ -479,6 +505,14 @@ impl Config {
         }
         if self.pool.max_connections == 0 {
             wrong("pool.max_connections", "0 lets nobody in: expected at least 1".to_owned());
+        }
+        let Stratum { max_workers, max_per_address, .. } = self.stratum;
+        for (key, most) in
+            [("stratum.max_workers", max_workers), ("stratum.max_per_address", max_per_address)]
+        {
+            if most == 0 {
+                wrong(key, "0 lets nobody in: expected at least 1".to_owned());
+            }
         }
         if self.pool.rewards.window.0.is_zero() {
             wrong("pool.rewards.window", "0s holds no share: expected a duration such as 2h".to_owned());

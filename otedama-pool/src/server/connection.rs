@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::entrance::{self, EntranceError, Wire};
+use super::guard::{Offence, Refusal};
+use super::seat::Seat;
 use super::trade::{self, Trade};
-use super::{Happening, Seat, ShareLog, Shared, hand_in};
+use super::{Happening, ShareLog, Shared, hand_in};
 use crate::node::BlockRef;
 use crate::node::driver::NodeGroup;
 use crate::session::server::Server;
-use crate::session::{Action, Now, Ticket, Verdict};
+use crate::session::{Action, CloseReason, Now, Ticket, Verdict};
 use crate::stratum::{LineSplitter, MINER_LINE_BYTES};
 
 /// How much is read at a time.
@@ -24,27 +26,69 @@ const READ_BYTES: usize = 4096;
 /// The longest a login name may be.
 const MAX_USERNAME: usize = 256;
 
+/// How long the last words to a miner may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Serves one miner until either side has had enough.
 pub(super) async fn run<T: Trade, L: ShareLog>(
     shared: Arc<Shared<T, L>>,
     group: Arc<NodeGroup<T::Node>>,
     stream: TcpStream,
-    seat: Seat<T, L>,
+    mut seat: Seat<T, L>,
 ) {
-    let peer = seat.peer;
-    shared.happen(Happening::Joined(peer));
     // Answers are short and waited for.
     let _ = stream.set_nodelay(true);
-    let (mut reader, writer) = stream.into_split();
+    // Boxed: a handshake's state is larger than all that comes after it.
+    let entrance = Box::pin(enter(&shared, stream, &mut seat));
+    let entered = timeout(shared.config.entrance_timeout, entrance).await;
+    let wire = match entered {
+        Ok(Ok(Some(wire))) => wire,
+        Ok(Ok(None)) | Ok(Err(EntranceError::Nothing)) => return,
+        Ok(Err(error)) => return shared.happen(Happening::Left(seat.peer, Some(error.to_string()))),
+        Err(_) => {
+            let words = "it takes too long to begin".to_owned();
+            return shared.happen(Happening::Left(seat.peer, Some(words)));
+        }
+    };
+    let peer = seat.peer;
+    shared.happen(Happening::Joined(peer));
+    let why = serve(&shared, group, wire, seat).await;
+    shared.happen(Happening::Left(peer, why));
+}
+
+/// Finds out who it is and what it speaks; `None` if it is turned away.
+async fn enter<T: Trade, L: ShareLog>(
+    shared: &Shared<T, L>,
+    mut stream: TcpStream,
+    seat: &mut Seat<T, L>,
+) -> Result<Option<Wire>, EntranceError> {
+    if seat.is_proxied()
+        && let Some(source) = entrance::proxied(&mut stream).await?
+        && !seat.passed_on(source)
+    {
+        return Ok(None);
+    }
+    let tls = shared.config.tls.as_ref().map(|certificates| certificates.config());
+    entrance::opened(stream, tls).await.map(Some)
+}
+
+/// Lines and what comes of them. Why it ends, if there is something to say.
+async fn serve<T: Trade, L: ShareLog>(
+    shared: &Arc<Shared<T, L>>,
+    group: Arc<NodeGroup<T::Node>>,
+    wire: Wire,
+    seat: Seat<T, L>,
+) -> Over {
     let (answer, mut verdicts) = mpsc::unbounded_channel();
-    let session = shared.trade.open(seat.number, shared.now());
+    let opened = shared.now();
+    let session = shared.trade.open(seat.number, seat.start, opened);
     let mut miner = Miner {
-        shared: Arc::clone(&shared),
+        shared: Arc::clone(shared),
         group,
-        number: seat.number,
+        seat,
         round: 0,
         session,
-        writer,
+        wire,
         answer,
         actions: Vec::new(),
         found: None,
@@ -56,15 +100,16 @@ pub(super) async fn run<T: Trade, L: ShareLog>(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut splitter = LineSplitter::new(MINER_LINE_BYTES);
     let mut bytes = [0; READ_BYTES];
+    let mut silent = true;
     let why = loop {
         let now = shared.now();
         tokio::select! {
-            read = reader.read(&mut bytes) => match read {
+            read = miner.wire.read(&mut bytes) => match read {
                 Ok(0) => break None,
                 Ok(count) => {
                     splitter.push(&bytes[..count]);
                     match miner.lines(&mut splitter, now).await {
-                        Ok(()) => {}
+                        Ok(spoke) => silent &= !spoke,
                         Err(why) => break why,
                     }
                     continue;
@@ -83,23 +128,33 @@ pub(super) async fn run<T: Trade, L: ShareLog>(
                     miner.hand_out(&job.cut, now);
                 }
             }
-            _ = tick.tick() => miner.session.on_tick(now, &mut miner.actions),
+            _ = tick.tick() => {
+                if silent && now.elapsed.saturating_sub(opened.elapsed) > shared.config.first_line_timeout {
+                    break Some("it has not sent a line".to_owned());
+                }
+                if miner.seat.is_banned() {
+                    break Some(Refusal::Banned.text().to_owned());
+                }
+                miner.session.on_tick(now, &mut miner.actions);
+            }
         }
         if let Err(why) = miner.act().await {
             break why;
         }
     };
-    shared.happen(Happening::Left(peer, why));
+    // TLS wants to be told of the end; who does not listen is left all the same.
+    let _ = timeout(FAREWELL, miner.wire.shutdown()).await;
+    why
 }
 
-struct Miner<T: Trade, L> {
+struct Miner<T: Trade, L: ShareLog> {
     shared: Arc<Shared<T, L>>,
     group: Arc<NodeGroup<T::Node>>,
-    number: u32,
+    seat: Seat<T, L>,
     /// Jobs of the newest cut it was given before.
     round: u32,
     session: T::Session,
-    writer: OwnedWriteHalf,
+    wire: Wire,
     answer: mpsc::UnboundedSender<(Ticket, Verdict)>,
     actions: Vec<Action>,
     /// The block that the next accepted share is.
@@ -111,19 +166,25 @@ struct Miner<T: Trade, L> {
 type Over = Option<String>;
 
 impl<T: Trade, L: ShareLog> Miner<T, L> {
-    async fn lines(&mut self, splitter: &mut LineSplitter, now: Now) -> Result<(), Over> {
+    /// Takes the whole lines; whether there were any.
+    async fn lines(&mut self, splitter: &mut LineSplitter, now: Now) -> Result<bool, Over> {
+        let mut any = false;
         loop {
             match splitter.next_line() {
                 Ok(Some(line)) => self.session.on_line(line, now, &mut self.actions),
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(Some(error.to_string())),
+                Ok(None) => return Ok(any),
+                Err(error) => {
+                    self.seat.ban(Offence::BadBytes);
+                    return Err(Some(error.to_string()));
+                }
             }
+            any = true;
             self.act().await?;
         }
     }
 
     fn hand_out(&mut self, cut: &T::Cut, now: Now) {
-        let to = trade::Seat { connection: self.number, round: self.round };
+        let to = trade::Seat { connection: self.seat.number, round: self.round };
         self.shared.trade.hand_out(&mut self.session, to, cut, now, &mut self.actions);
     }
 
@@ -141,7 +202,9 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                         self.lines.push('\n');
                     }
                     Action::Authorize { ticket, username, .. } => {
-                        let verdict = sane(&username).and_then(|()| self.shared.log.may_mine(&username));
+                        let verdict = sane(&username)
+                            .and_then(|()| self.shared.log.may_mine(&username))
+                            .and_then(|()| self.seat.admit(&username));
                         self.session.on_login(ticket, verdict, now, &mut self.actions);
                     }
                     Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
@@ -153,13 +216,19 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                                 .happen(Happening::Trouble(format!("a share is not recorded: {words}")));
                             return Err(Some("shares cannot be recorded".to_owned()));
                         }
+                        self.seat.share(None);
                     }
-                    Action::Rejected { worker, reason } => {
+                    Action::Rejected { worker, reason, facts } => {
                         self.shared.tally.refused.fetch_add(1, Ordering::Relaxed);
+                        self.seat.share(Some(reason));
+                        // Others may claim any name.
+                        if self.seat.has_admitted(&worker) {
+                            self.shared.remembered().refused(&worker, reason, facts, now);
+                        }
                         self.shared.happen(Happening::Refused { worker, reason });
                     }
                     Action::Block(found) => {
-                        self.found = hand_in(&self.shared, &self.group, self.number, &found);
+                        self.found = hand_in(&self.shared, &self.group, self.seat.number, &found);
                     }
                     Action::NeedJob => {
                         let job = self.shared.work.borrow().clone();
@@ -169,12 +238,20 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                         }
                     }
                     Action::Hashrate(_) => {}
-                    Action::Close(reason) => closing = Some(format!("{reason:?}")),
+                    Action::Close(reason) => {
+                        if reason == CloseReason::Errors {
+                            self.seat.ban(Offence::BadLines);
+                        }
+                        closing = Some(format!("{reason:?}"));
+                    }
                 }
             }
         }
         if !self.lines.is_empty() {
-            let writing = self.writer.write_all(self.lines.as_bytes());
+            let writing = async {
+                self.wire.write_all(self.lines.as_bytes()).await?;
+                self.wire.flush().await
+            };
             match timeout(self.shared.config.write_timeout, writing).await {
                 Ok(Ok(())) => self.lines.clear(),
                 Ok(Err(error)) => return Err(Some(error.to_string())),

@@ -3,20 +3,29 @@
 //!
 //! ```text
 //!   node group ──template──▶ Trade::cut ──▶ every connection: Trade::hand_out ──▶ lines
+//!   bytes ──▶ PROXY header? TLS? (entrance) ──▶ lines
 //!   lines ──▶ Server (state machine) ──Check──▶ Judge: verify threads ──Verdict──▶ Server
 //!                                    ──Accepted──▶ ShareLog (durable) ──▶ the miner's answer
 //!                                    ──Block──▶ Trade::block ──▶ every node at once
 //! ```
 //!
+//! What one address may do is [`guard`]'s business, why a worker's shares did not count [`workers`]'.
+//!
 //! A connection is one task; what it costs is bounded: a line, the lines of one turn that are still to be
 //! written, and what [`Limits`](crate::session::Limits) allows its session. Hashing happens on threads of its own ([`judge`]), never on the runtime.
 
+pub mod guard;
 pub mod judge;
+pub mod settings;
+pub mod tls;
 pub mod trade;
+pub mod workers;
 
 mod connection;
+mod entrance;
+mod seat;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -24,34 +33,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use otedama_core::{Algorithm, Difficulty, HashRate, Target};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::effort::Effort;
 use crate::node::driver::{Current, NodeGroup, Submission};
 use crate::node::{BlockRef, ChainNode, Submitted};
 use crate::session::{Credit, FoundBlock, Now};
 use crate::stratum::RejectReason;
 
+use guard::{Guard, Offence};
 use judge::Judge;
+use seat::Seat;
 use trade::{Trade, Worth};
+use workers::{RefusedShare, WorkerStats, Workers};
 
-/// What a front may take.
-#[derive(Clone, Debug)]
-pub struct FrontConfig {
-    /// Connections at a time.
-    pub max_connections: usize,
-    /// Connections at a time from one address.
-    pub max_per_address: usize,
-    /// How long a miner may take to read what it was sent.
-    pub write_timeout: Duration,
-}
-
-impl Default for FrontConfig {
-    fn default() -> FrontConfig {
-        FrontConfig { max_connections: 10_000, max_per_address: 1024, write_timeout: Duration::from_secs(10) }
-    }
-}
+pub use settings::FrontConfig;
 
 /// Who may mine, and where accepted shares are recorded before their miners hear of it.
 pub trait ShareLog: Send + Sync + 'static {
@@ -108,6 +106,15 @@ pub enum Happening {
     Joined(SocketAddr),
     /// A miner has left, or was shown out; why, if there is a reason.
     Left(SocketAddr, Option<String>),
+    /// An address is not let in any more; connections it has are closed.
+    Banned {
+        /// The address; an IPv6 address stands for its /64.
+        address: IpAddr,
+        /// What it did.
+        offence: Offence,
+        /// How long.
+        lasts: Duration,
+    },
     /// A share counts.
     Share {
         /// Who found it.
@@ -162,7 +169,10 @@ struct Shared<T: Trade, L> {
     work: watch::Sender<Option<Arc<Job<T::Cut>>>>,
     /// Recent jobs by their number, to make blocks of.
     recent: Mutex<VecDeque<Arc<Job<T::Cut>>>>,
-    addresses: Mutex<HashMap<IpAddr, usize>>,
+    guard: Mutex<Guard>,
+    remembered: Mutex<Workers>,
+    /// How many bans there have been, for connections to see that there is a new one.
+    bans: AtomicU64,
     next_connection: AtomicU32,
     tally: Tally,
 }
@@ -180,11 +190,11 @@ const RECENT_JOBS: usize = 512;
 #[derive(Debug, Default)]
 struct Tally {
     connections: AtomicU64,
+    workers: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
+    turned_away: AtomicU64,
     blocks: AtomicU64,
-    /// Hashes that the accepted shares stand for.
-    hashes: AtomicU64,
 }
 
 /// How a front is doing.
@@ -194,10 +204,14 @@ pub struct FrontStats {
     pub algorithm: Algorithm,
     /// Connections at the moment.
     pub connections: u64,
+    /// Workers that are logged in at the moment, one that has several connections as often.
+    pub workers: u64,
     /// Shares that counted.
     pub accepted: u64,
     /// Shares that did not.
     pub refused: u64,
+    /// Connections that were not let in.
+    pub turned_away: u64,
     /// Blocks found.
     pub blocks: u64,
     /// What all miners together hash, by their shares since the start.
@@ -220,12 +234,14 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
             trade,
             log,
             judge,
+            guard: Mutex::new(Guard::new(config.guard())),
+            remembered: Mutex::new(Workers::new(config.max_workers)),
+            bans: AtomicU64::new(0),
             config,
             begun: Instant::now(),
             happens: Box::new(happens),
             work: watch::Sender::new(None),
             recent: Mutex::new(VecDeque::new()),
-            addresses: Mutex::new(HashMap::new()),
             next_connection: AtomicU32::new(1),
             tally: Tally::default(),
         };
@@ -237,51 +253,60 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
     /// # Errors
     /// If the listener fails for good.
     pub async fn serve(&self, listener: TcpListener) -> std::io::Result<()> {
-        let mut tasks = JoinSet::new();
-        let work = self.cut_jobs();
-        let accept = async {
-            loop {
-                let (stream, peer) = match listener.accept().await {
-                    Ok(accepted) => accepted,
-                    // Out of descriptors, or a connection that was gone at once: others may do better.
-                    Err(error) if transient(&error) => {
-                        self.shared
-                            .happen(Happening::Trouble(format!("cannot accept a connection: {error}")));
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                while tasks.try_join_next().is_some() {}
-                if let Some(seat) = Seat::take(&self.shared, peer) {
-                    tasks.spawn(self.connection(stream, seat));
-                }
-            }
-        };
+        self.serve_all(vec![(listener, None)]).await
+    }
+
+    /// Serves miners at several listeners, as [`Front::serve`] does at one. Whoever connects to one begins with
+    /// its difficulty, or with the usual one.
+    ///
+    /// # Errors
+    /// If one of the listeners fails for good.
+    pub async fn serve_all(&self, listeners: Vec<(TcpListener, Option<Difficulty>)>) -> std::io::Result<()> {
+        let mut doors = JoinSet::new();
+        for (listener, start) in listeners {
+            doors.spawn(accept(Arc::clone(&self.shared), Arc::clone(&self.group), listener, start));
+        }
         tokio::select! {
-            outcome = accept => outcome,
-            () = work => Ok(()),
+            Some(ended) = doors.join_next() => match ended {
+                Ok(error) => Err(error),
+                Err(panicked) => Err(std::io::Error::other(panicked)),
+            },
+            () = self.cut_jobs() => Ok(()),
+            () = self.shared.watch_certificates() => Ok(()),
         }
     }
 
     /// How it is doing.
     pub fn stats(&self) -> FrontStats {
-        let Tally { connections, accepted, refused, blocks, hashes } = &self.shared.tally;
+        let Tally { connections, workers, accepted, refused, turned_away, blocks } = &self.shared.tally;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let uptime = self.shared.begun.elapsed();
         FrontStats {
             algorithm: self.shared.trade.algorithm(),
             connections: get(connections),
+            workers: get(workers),
             accepted: get(accepted),
             refused: get(refused),
+            turned_away: get(turned_away),
             blocks: get(blocks),
-            hash_rate: HashRate::new(get(hashes), uptime.as_secs_f64().max(1e-3)),
+            hash_rate: workers::rate(self.shared.remembered().effort(), uptime.as_secs_f64().max(1e-3)),
             uptime,
         }
     }
 
-    fn connection(&self, stream: TcpStream, seat: Seat<T, L>) -> impl Future<Output = ()> + Send + 'static {
-        connection::run(Arc::clone(&self.shared), Arc::clone(&self.group), stream, seat)
+    /// How each worker is doing that is remembered, in no order.
+    pub fn workers(&self) -> Vec<WorkerStats> {
+        self.shared.remembered().stats(self.shared.now())
+    }
+
+    /// How one worker is doing, and its last refused shares, the oldest first; `None` if it is not remembered.
+    pub fn worker(&self, worker: &str) -> Option<(WorkerStats, Vec<RefusedShare>)> {
+        self.shared.remembered().worker(worker, self.shared.now())
+    }
+
+    /// The addresses that are banned, and how much longer; an IPv6 address stands for its /64.
+    pub fn banned(&self) -> Vec<(IpAddr, Duration)> {
+        self.shared.guard().banned(self.shared.begun.elapsed())
     }
 
     /// Cuts a job from each template and hands it to all connections.
@@ -327,6 +352,32 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
     }
 }
 
+/// Takes connections, each a task that ends with this future, until the listener fails for good.
+async fn accept<T: Trade, L: ShareLog>(
+    shared: Arc<Shared<T, L>>,
+    group: Arc<NodeGroup<T::Node>>,
+    listener: TcpListener,
+    start: Option<Difficulty>,
+) -> std::io::Error {
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Out of descriptors, or a connection that was gone at once: others may do better.
+            Err(error) if transient(&error) => {
+                shared.happen(Happening::Trouble(format!("cannot accept a connection: {error}")));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Err(error) => return error,
+        };
+        while tasks.try_join_next().is_some() {}
+        if let Some(seat) = Seat::take(&shared, guard::canonical(peer), start) {
+            tasks.spawn(connection::run(Arc::clone(&shared), Arc::clone(&group), stream, seat));
+        }
+    }
+}
+
 fn transient(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, WouldBlock,
@@ -353,6 +404,14 @@ impl<T: Trade, L: ShareLog> Shared<T, L> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Workers> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The job a share names.
     fn job(&self, id: &str) -> Option<Arc<Job<T::Cut>>> {
         let (id, _) = trade::split_number(id);
@@ -373,7 +432,7 @@ impl<T: Trade, L: ShareLog> Shared<T, L> {
     fn credit(&self, credit: &Credit) {
         let target = Target::from_difficulty(self.trade.algorithm(), credit.difficulty);
         self.tally.accepted.fetch_add(1, Ordering::Relaxed);
-        self.tally.hashes.fetch_add(target.expected_hashes() as u64, Ordering::Relaxed);
+        self.remembered().accepted(&credit.worker, Effort::of(&target), self.now());
         self.happen(Happening::Share { worker: credit.worker.clone(), difficulty: credit.difficulty });
     }
 }
@@ -403,48 +462,4 @@ fn hand_in<T: Trade, L: ShareLog>(
         shared.happen(Happening::Block { worker, height, id, outcome });
     });
     Some(reference)
-}
-
-/// A connection's place, given back when it is dropped.
-struct Seat<T: Trade, L> {
-    shared: Arc<Shared<T, L>>,
-    peer: SocketAddr,
-    number: u32,
-}
-
-impl<T: Trade, L: ShareLog> Seat<T, L> {
-    /// A place for this miner; `None` if all are taken, or all that one address may have.
-    fn take(shared: &Arc<Shared<T, L>>, peer: SocketAddr) -> Option<Seat<T, L>> {
-        let FrontConfig { max_connections, max_per_address, .. } = shared.config;
-        let mut addresses = shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = addresses.values().sum();
-        let here = addresses.entry(peer.ip()).or_default();
-        if all >= max_connections || *here >= max_per_address {
-            if *here == 0 {
-                addresses.remove(&peer.ip());
-            }
-            drop(addresses);
-            shared.happen(Happening::Left(peer, Some("no place left".to_owned())));
-            return None;
-        }
-        *here += 1;
-        drop(addresses);
-        shared.tally.connections.fetch_add(1, Ordering::Relaxed);
-        let number = shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        Some(Seat { shared: Arc::clone(shared), peer, number })
-    }
-}
-
-impl<T: Trade, L> Drop for Seat<T, L> {
-    fn drop(&mut self) {
-        let mut addresses = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = addresses.get_mut(&self.peer.ip()) {
-            *here -= 1;
-            if *here == 0 {
-                addresses.remove(&self.peer.ip());
-            }
-        }
-        drop(addresses);
-        self.shared.tally.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }

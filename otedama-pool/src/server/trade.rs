@@ -46,8 +46,9 @@ pub trait Trade: Send + Sync + 'static {
         clean: bool,
     ) -> Result<Self::Cut, String>;
 
-    /// A connection that was just opened; no two that are open have the same number.
-    fn open(&self, connection: u32, now: Now) -> Self::Session;
+    /// A connection that was just opened; no two that are open have the same number. It begins with the
+    /// difficulty `start`, or the usual one.
+    fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> Self::Session;
 
     /// Gives a connection its job of a cut.
     fn hand_out(
@@ -162,6 +163,10 @@ pub struct BitcoinCut {
 }
 
 impl Terms {
+    fn vardiff(&self, start: Option<Difficulty>) -> VardiffConfig {
+        VardiffConfig { start: start.unwrap_or(self.vardiff.start), ..self.vardiff.clone() }
+    }
+
     fn coinbase(&self, template: &BitcoinTemplate) -> Result<BitcoinJob, String> {
         let payouts = [Payout { script: self.payout.clone(), value: template.coinbase_value }];
         let plan = CoinbasePlan { payouts: &payouts, extranonce_len: EXTRANONCE_LEN, tag: &self.tag };
@@ -199,7 +204,7 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for Bitcoi
         Ok(BitcoinCut { job, fresh, again })
     }
 
-    fn open(&self, connection: u32, now: Now) -> BitcoinServer {
+    fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> BitcoinServer {
         let config = BitcoinConfig {
             algorithm: self.terms.algorithm,
             session: session_name(connection),
@@ -209,7 +214,7 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for Bitcoi
             },
             version_mask: self.mask(),
             limits: self.terms.limits.clone(),
-            vardiff: self.terms.vardiff.clone(),
+            vardiff: self.terms.vardiff(start),
         };
         BitcoinServer::new(config, now)
     }
@@ -288,12 +293,12 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for KawPow
         Ok(KawPowCut { job: self.terms.coinbase(&current.template)?, id: id.to_owned(), clean })
     }
 
-    fn open(&self, connection: u32, now: Now) -> KawPowServer {
+    fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> KawPowServer {
         let config = KawPowConfig {
             session: session_name(connection),
             extranonce: connection.to_be_bytes()[2..].to_vec(),
             limits: self.terms.limits.clone(),
-            vardiff: self.terms.vardiff.clone(),
+            vardiff: self.terms.vardiff(start),
             duplicates: self.duplicates.clone(),
         };
         KawPowServer::new(config, now)
@@ -386,12 +391,12 @@ impl<N: ChainNode<Template = MoneroTemplate, Block = (Vec<u8>, otedama_core::Has
         Ok(MoneroCut { template, id: id.to_owned(), clean })
     }
 
-    fn open(&self, connection: u32, now: Now) -> MoneroServer {
+    fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> MoneroServer {
         let config = MoneroConfig {
             session: session_name(connection),
             nonce_prefix: None,
             limits: self.terms.limits.clone(),
-            vardiff: self.terms.vardiff.clone(),
+            vardiff: self.terms.vardiff(start),
         };
         MoneroServer::new(config, now)
     }
@@ -475,13 +480,13 @@ impl<N: ChainNode<Template = EthereumTemplate, Block = Solution>> Trade for Ethe
         Ok(EthereumCut { template: current.template.clone(), id: id.to_owned(), clean })
     }
 
-    fn open(&self, connection: u32, now: Now) -> EthereumServer {
+    fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> EthereumServer {
         let config = EthereumConfig {
             algorithm: self.terms.algorithm,
             session: session_name(connection),
             extranonce: connection.to_be_bytes()[1..].to_vec(),
             limits: self.terms.limits.clone(),
-            vardiff: self.terms.vardiff.clone(),
+            vardiff: self.terms.vardiff(start),
             duplicates: self.duplicates.clone(),
         };
         EthereumServer::new(config, now)

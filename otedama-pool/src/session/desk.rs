@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otedama_core::verify::Reject;
-use otedama_core::{Candidate, Difficulty, Hash256, Job, JobId, Target};
+use otedama_core::{Algorithm, Candidate, Difficulty, Hash256, Job, JobId, Target};
 
 use super::vardiff::{Vardiff, VardiffConfig};
 use super::window::{Duplicates, Issued, JobWindow, ShareKey, Terms};
-use super::{Action, Check, CloseReason, Credit, FoundBlock, Limits, Now, Ticket, Verdict};
+use super::{Action, Check, CloseReason, Credit, FoundBlock, Limits, Now, ShareFacts, Ticket, Verdict};
 use crate::stratum::{BadLine, Dialect, Id, RejectReason, WireError};
 use crate::work::WorkError;
 
@@ -53,6 +53,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) mix: Option<Hash256>,
     pub(crate) pow: Option<Hash256>,
     pub(crate) coinbase: Option<Vec<u8>>,
+    pub(crate) version_bits: Option<u32>,
 }
 
 /// A share being hashed.
@@ -67,6 +68,7 @@ struct Pending {
     key: ShareKey,
     job: Arc<Job>,
     coinbase: Option<Vec<u8>>,
+    version_bits: Option<u32>,
 }
 
 impl<J> Desk<J> {
@@ -168,10 +170,23 @@ impl<J> Desk<J> {
         id: Option<&Id>,
         worker: String,
         reason: RejectReason,
+        facts: ShareFacts,
         out: &mut Vec<Action>,
     ) {
-        out.push(Action::Rejected { worker, reason });
+        out.push(Action::Rejected { worker, reason, facts });
         self.refuse(id, reason, out);
+    }
+
+    /// What is known of a share before it is hashed.
+    pub(crate) fn facts(&self, job_id: &str, version_bits: Option<u32>, now: Now) -> ShareFacts {
+        let issued = self.jobs.known(job_id);
+        ShareFacts {
+            job_id: job_id.to_owned(),
+            job_age: issued.map(|issued| now.elapsed.saturating_sub(issued.at)),
+            expected: issued.map(|issued| issued.terms.difficulty),
+            found: None,
+            version_bits,
+        }
     }
 
     /// Answers a line that is no message, and loses patience in the end.
@@ -214,14 +229,15 @@ impl<J> Desk<J> {
         now: Now,
         out: &mut Vec<Action>,
     ) {
-        let Attempt { id, worker, job_id, terms, network, key, candidate, mix, pow, coinbase } = attempt;
+        let Attempt { id, worker, job_id, terms, network, key, candidate, mix, pow, coinbase, version_bits } =
+            attempt;
         let held = if self.pending.len() >= self.limits.max_pending {
             Err(RejectReason::TooMany)
         } else {
             self.duplicates.hold(&key, self.limits.max_shares, now.elapsed)
         };
         if let Err(reason) = held {
-            return self.reject(id.as_ref(), worker, reason, out);
+            return self.reject(id.as_ref(), worker, reason, self.facts(job_id, version_bits, now), out);
         }
         // Many miners apply a new difficulty to the job they have: what is easier will do.
         let easiest = terms.target.max(self.terms.target).max(network.unwrap_or(terms.target));
@@ -230,12 +246,14 @@ impl<J> Desk<J> {
             Ok(job) => Arc::new(job),
             Err(_) => {
                 self.duplicates.settle(&key, false);
-                return self.reject(id.as_ref(), worker, RejectReason::Internal, out);
+                let facts = self.facts(job_id, version_bits, now);
+                return self.reject(id.as_ref(), worker, RejectReason::Internal, facts, out);
             }
         };
         out.push(Action::Verify(Box::new(Check { ticket, job: Arc::clone(&job), candidate, mix, pow })));
         let terms = [terms, self.terms];
-        let pending = Pending { id, worker, job_id: job_id.to_owned(), terms, network, key, job, coinbase };
+        let job_id = job_id.to_owned();
+        let pending = Pending { id, worker, job_id, terms, network, key, job, coinbase, version_bits };
         self.pending.insert(ticket, pending);
     }
 
@@ -248,13 +266,23 @@ impl<J> Desk<J> {
         out: &mut Vec<Action>,
     ) -> Option<Difficulty> {
         let pending = self.pending.remove(&ticket)?;
-        let Pending { id, worker, job_id, terms, network, key, job, coinbase } = pending;
+        let Pending { id, worker, job_id, terms, network, key, job, coinbase, version_bits } = pending;
         let id = id.as_ref();
+        let easiest = if terms[0].target >= terms[1].target { &terms[0] } else { &terms[1] };
+        let facts = |found| ShareFacts {
+            expected: Some(easiest.difficulty),
+            found,
+            ..self.facts(&job_id, version_bits, now)
+        };
         let share = match verdict {
             Ok(share) => share,
             Err(reject) => {
                 self.duplicates.settle(&key, false);
-                self.reject(id, worker, reason_of(&reject), out);
+                let found = match &reject {
+                    Reject::AboveTarget { digest, algorithm, .. } => met(&digest.pow, *algorithm),
+                    _ => None,
+                };
+                self.reject(id, worker, reason_of(&reject), facts(found), out);
                 return None;
             }
         };
@@ -270,12 +298,13 @@ impl<J> Desk<J> {
                 coinbase,
             })));
         }
-        let met = terms.iter().find(|terms| meets(&terms.target)).map(|terms| terms.difficulty);
+        let earned = terms.iter().find(|terms| meets(&terms.target)).map(|terms| terms.difficulty);
         // A block counts, be it easier than a share (on chains made for tests): for what it is.
         let block = || network.filter(|_| is_block).map(|target| target.to_difficulty(job.algorithm()));
-        let Some(difficulty) = met.or_else(block) else {
+        let Some(difficulty) = earned.or_else(block) else {
             self.duplicates.settle(&key, false);
-            self.reject(id, worker, RejectReason::LowDifficulty, out);
+            let found = met(&share.digest().pow, job.algorithm());
+            self.reject(id, worker, RejectReason::LowDifficulty, facts(found), out);
             return None;
         };
         self.duplicates.settle(&key, true);
@@ -314,6 +343,12 @@ impl<J> Drop for Desk<J> {
             self.duplicates.settle(&pending.key, false);
         }
     }
+}
+
+/// The greatest difficulty that a hash meets.
+fn met(pow: &Hash256, algorithm: Algorithm) -> Option<Difficulty> {
+    let target = Target::new(pow.to_number(algorithm.spec().hash_order)).ok()?;
+    Some(target.to_difficulty(algorithm))
 }
 
 fn reason_of(reject: &Reject) -> RejectReason {

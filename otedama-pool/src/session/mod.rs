@@ -115,6 +115,8 @@ pub enum Action {
         worker: String,
         /// Why.
         reason: RejectReason,
+        /// What is known of it.
+        facts: ShareFacts,
     },
     /// The session wants a job with work of its own, because its difficulty changed.
     NeedJob,
@@ -175,6 +177,21 @@ pub struct Credit {
     pub difficulty: Difficulty,
     /// The proof.
     pub share: Share,
+}
+
+/// What is known of a share that does not count, as far as it got.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShareFacts {
+    /// The job it names.
+    pub job_id: String,
+    /// How long ago that job was handed out; `None` if it is not known (any more).
+    pub job_age: Option<Duration>,
+    /// The difficulty it should have met; `None` if the job is not known.
+    pub expected: Option<Difficulty>,
+    /// The difficulty it does meet; `None` if it was not hashed.
+    pub found: Option<Difficulty>,
+    /// The version bits it rolled, where it says so.
+    pub version_bits: Option<u32>,
 }
 
 /// A share that meets the network's target.

@@ -26,6 +26,8 @@ pub(crate) struct Issued<J> {
     pub(crate) terms: Terms,
     /// What its shares are told apart by, whatever the job's id.
     pub(crate) work: Hash256,
+    /// When it was handed out.
+    pub(crate) at: Duration,
     /// When the next job came, if one came.
     superseded: Option<Duration>,
     /// Whether that one made this one worthless.
@@ -68,13 +70,17 @@ impl<J> JobWindow<J> {
         while self.issued.len() >= self.max_jobs {
             self.issued.pop_front();
         }
-        self.issued.push_back(Issued { id, job, terms, work, superseded: None, dead: false });
+        self.issued.push_back(Issued { id, job, terms, work, at: now, superseded: None, dead: false });
+    }
+
+    /// The job of this id, whatever its shares are worth.
+    pub(crate) fn known(&self, id: &str) -> Option<&Issued<J>> {
+        self.issued.iter().rev().find(|issued| issued.id == id)
     }
 
     /// The job of this id, or why a share for it is worth nothing.
     pub(crate) fn find(&self, id: &str, now: Duration) -> Result<&Issued<J>, RejectReason> {
-        let issued =
-            self.issued.iter().rev().find(|issued| issued.id == id).ok_or(RejectReason::UnknownJob)?;
+        let issued = self.known(id).ok_or(RejectReason::UnknownJob)?;
         let since = issued.superseded.map_or(Duration::ZERO, |at| now.saturating_sub(at));
         if since > if issued.dead { self.grace } else { self.age } {
             return Err(RejectReason::Stale);
@@ -211,7 +217,9 @@ mod tests {
         window.add("c".into(), 'c', terms(), work, true, secs(10_010));
         assert!(window.find("a", secs(10_012)).is_ok() && window.find("b", secs(10_012)).is_ok());
         assert_eq!(window.find("b", secs(10_013)).unwrap_err(), RejectReason::Stale);
+        assert_eq!(window.known("b").map(|issued| issued.at), Some(secs(10_000)));
         window.prune(secs(20_000));
+        assert!(window.known("b").is_none());
         assert_eq!(window.find("b", secs(20_000)).unwrap_err(), RejectReason::UnknownJob);
         assert_eq!(window.current().unwrap().job, 'c');
         for i in 0..100 {

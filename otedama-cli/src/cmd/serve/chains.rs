@@ -207,6 +207,12 @@ impl Pool<'_> {
         let listen = listen.ok_or_else(|| usage(format!("{coin} has no listen")))?;
         let listener = bind(self.runtime, listen, "--listen, stratum.address or the coin's `listen`")?;
         let listening = listener.local_addr()?;
+        let mut listeners = vec![(listener, None)];
+        // Ports with a difficulty of their own are the first coin's: difficulties of algorithms cannot be compared.
+        for port in self.config.stratum.ports.iter().filter(|_| first) {
+            let difficulty = Difficulty::new(port.difficulty as f64).map_err(usage)?;
+            listeners.push((bind(self.runtime, port.address, "stratum.ports")?, Some(difficulty)));
+        }
 
         let group = group_config(coin);
         let group = Arc::new(NodeGroup::start(sources, DriverConfig { group, ..DriverConfig::default() }));
@@ -226,8 +232,7 @@ impl Pool<'_> {
         };
         let judge = judge(coin.algorithm, self.machine, self.config.coins.len())?;
         let log = Accounts::new(coin, Arc::clone(&self.spool), Arc::clone(&self.ledger));
-        let max_connections = self.config.pool.max_connections.min(self.config.stratum.max_workers) as usize;
-        let front_config = FrontConfig { max_connections, ..FrontConfig::default() };
+        let front_config = FrontConfig::from_config(self.config).map_err(usage)?;
         let label = name.clone();
         let front = Arc::new(Front::new(trade, group, judge, log, front_config, move |happening| {
             tell::happening(json, Some(&label), &happening);
@@ -244,7 +249,7 @@ impl Pool<'_> {
         let (serving, watched, label) = (Arc::clone(&front), front, name.clone());
         Ok(Served {
             name,
-            front: Box::pin(async move { serving.serve(listener).await }),
+            front: Box::pin(async move { serving.serve_all(listeners).await }),
             errands: Box::pin(keeper.run(move |kept| tell::kept(json, &label, &kept))),
             stats: Box::new(move || watched.stats()),
         })

@@ -19,6 +19,13 @@ pub(super) fn happening(json: bool, coin: Option<&str>, happening: &Happening) {
                 json!({ "event": "left", "peer": peer.to_string(), "why": why }),
             )
         }
+        Happening::Banned { address, offence, lasts } => (
+            format!("{address} is banned for {} s: {offence}", lasts.as_secs()),
+            json!({
+                "event": "banned", "address": address.to_string(), "offence": offence.to_string(),
+                "seconds": lasts.as_secs(),
+            }),
+        ),
         Happening::Share { worker, difficulty } => (
             format!("share of {worker}, difficulty {difficulty}"),
             json!({ "event": "share", "worker": worker, "difficulty": difficulty.get() }),

@@ -202,7 +202,10 @@ impl BitcoinServer {
 
     fn submit(&mut self, id: Option<Id>, share: Submit, now: Now, out: &mut Vec<Action>) {
         match self.attempt(&share, now) {
-            Err(reason) => self.desk.reject(id.as_ref(), share.username, reason, out),
+            Err(reason) => {
+                let facts = self.desk.facts(&share.job_id, share.version_bits, now);
+                self.desk.reject(id.as_ref(), share.username, reason, facts, out);
+            }
             Ok((header, mut attempt)) => {
                 attempt.id = id;
                 let algorithm = self.algorithm;
@@ -253,6 +256,7 @@ impl BitcoinServer {
             mix: None,
             pow: None,
             coinbase: Some(coinbase),
+            version_bits: share.version_bits,
         };
         Ok((header, attempt))
     }

@@ -306,7 +306,10 @@ impl EthereumServer {
 
     fn submit(&mut self, id: Option<Id>, claimed: Claimed<'_>, now: Now, out: &mut Vec<Action>) {
         match self.attempt(&claimed, now) {
-            Err(reason) => self.desk.reject(id.as_ref(), claimed.worker, reason, out),
+            Err(reason) => {
+                let facts = self.desk.facts(claimed.job_id, None, now);
+                self.desk.reject(id.as_ref(), claimed.worker, reason, facts, out);
+            }
             Ok((job, mut attempt)) => {
                 attempt.id = id;
                 let algorithm = self.algorithm;
@@ -348,6 +351,7 @@ impl EthereumServer {
             mix: claimed.mix,
             pow: None,
             coinbase: None,
+            version_bits: None,
         };
         Ok((job, attempt))
     }

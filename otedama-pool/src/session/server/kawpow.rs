@@ -98,7 +98,10 @@ impl KawPowServer {
                 self.desk.send(dialect.success(id.as_ref(), &true), out);
             }
             MinerMessage::Submit(share) => match self.attempt(&share, now) {
-                Err(reason) => self.desk.reject(id.as_ref(), share.username, reason, out),
+                Err(reason) => {
+                    let facts = self.desk.facts(&share.job_id, None, now);
+                    self.desk.reject(id.as_ref(), share.username, reason, facts, out);
+                }
                 Ok((job, mut attempt)) => {
                     attempt.id = id;
                     let (header_hash, height) = (job.header_hash, Some(job.height));
@@ -171,6 +174,7 @@ impl KawPowServer {
             mix: Some(share.mix_hash),
             pow: None,
             coinbase: None,
+            version_bits: None,
         };
         Ok((job, attempt))
     }

@@ -108,7 +108,10 @@ impl MoneroServer {
             MinerMessage::Submit(share) => {
                 let worker = self.desk.only_worker().unwrap_or_default().to_owned();
                 match self.attempt(&share, &worker, now) {
-                    Err(reason) => self.desk.reject(id.as_ref(), worker, reason, out),
+                    Err(reason) => {
+                        let facts = self.desk.facts(&share.job_id, None, now);
+                        self.desk.reject(id.as_ref(), worker, reason, facts, out);
+                    }
                     Ok((job, mut attempt)) => {
                         attempt.id = id;
                         let make = |id, target| work::job(id, ALGORITHM, &job.blob, &job.seed_hash, target);
@@ -201,6 +204,7 @@ impl MoneroServer {
             mix: None,
             pow: Some(share.result),
             coinbase: None,
+            version_bits: None,
         };
         Ok((job, attempt))
     }
