@@ -187,8 +187,8 @@ pub struct EngineConfig {
     pub versions_per_slice: u32,
     /// How many candidates a worker can hold before it proves them.
     pub candidates: usize,
-    /// How often a worker whose device fails ([`ScanError::Device`](crate::scan::ScanError::Device)) is made
-    /// anew before it is given up. A device that has worked for a minute may fail as often again.
+    /// How often a worker whose device fails ([`ScanError::is_retryable`](crate::scan::ScanError::is_retryable)) is made
+    /// anew before it is given up. One that computes wrongly is given up at once. A device that has worked for a minute may fail as often again.
     pub retries: u32,
     /// The pause before the first of these; each further one is twice as long.
     pub retry_pause: Duration,

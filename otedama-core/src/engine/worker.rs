@@ -43,7 +43,7 @@ pub(super) fn run(
         shared.leave(index);
         let (reason, device) = match outcome {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => (error.to_string(), matches!(error, ScanError::Device(_))),
+            Ok(Err(error)) => (error.to_string(), error.may_be_remade()),
             Err(panic) => (format!("panicked: {}", panic_message(&*panic)), false),
         };
         if let Some(attempts) = worker.in_hand {

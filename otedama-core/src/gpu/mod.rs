@@ -264,6 +264,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The entry point's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How many lanes a group has.
     pub fn group(&self) -> u32 {
         self.group
@@ -427,8 +432,13 @@ pub(crate) trait Search: Send {
         queue: &mut dyn Queue,
     ) -> Result<(), GpuError>;
 
-    /// A launch covers a multiple of this many nonces.
+    /// Launches of a multiple of this many nonces waste nothing.
     fn granule(&self) -> u32;
+
+    /// A launch covers a multiple of this many nonces, which divides the granule.
+    fn least(&self) -> u32 {
+        self.granule()
+    }
 
     /// The most nonces one launch may cover, a multiple of the granule (memory for scratchpads).
     fn max_batch(&self) -> u32;
@@ -461,13 +471,16 @@ pub(crate) trait Search: Send {
 pub(crate) struct Batch<'a> {
     /// The first.
     pub(crate) first: u64,
-    /// How many, a multiple of the granule.
+    /// How many, a multiple of [`Search::least`].
     pub(crate) count: u32,
     /// Where hits go (layout: `otd_hit`); the caller has zeroed it.
     pub(crate) hits: &'a Buffer,
     /// How many it has room for.
     pub(crate) room: u32,
 }
+
+#[cfg(test)]
+pub(crate) use sealed::tests as sealed_samples;
 
 #[cfg(test)]
 mod tests {

@@ -502,6 +502,10 @@ impl Search for RandomX {
         self.memory[0].hashes
     }
 
+    fn least(&self) -> u32 {
+        self.kernels.group
+    }
+
     fn max_batch(&self) -> u32 {
         self.memory[0].hashes
     }

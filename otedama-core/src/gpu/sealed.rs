@@ -311,4 +311,4 @@ fn make_ahead(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

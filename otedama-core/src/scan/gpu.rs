@@ -14,9 +14,11 @@
 //!   go on step by step; a raised stop flag is seen between two steps, and the batches under way count nothing.
 //! - A buffer of hits that overflows (a target nearly everything meets) makes the scanner search the column
 //!   again in halves, so no hit is lost, and `Full` means what it means for a CPU.
+//! - With an epoch the device first proves itself on one nonce whose hash the CPU knows (`check`).
 //! - A kernel looks at the top of a target only. Its hits are hashed on the CPU: near misses are dropped here,
 //!   but a hit whose top is wrong is passed on, so that the verifier refuses it and the device's fault is seen.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,11 +29,16 @@ use super::{
 use crate::algorithm::{Algorithm, EpochKind};
 use crate::epoch::Epoch;
 use crate::gpu::watch::{self, TemperatureLimit};
-use crate::gpu::{self, Batch, Buffer, Gpu, GpuError, Queue, Search};
+use crate::gpu::{self, Batch, Buffer, DeviceId, Gpu, GpuError, Queue, Search};
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, NonceRange, SearchSpace, VersionRange, Work};
 use crate::selftest;
 use crate::target::U256;
+use check::Era;
+
+mod check;
+#[cfg(test)]
+mod tests;
 
 /// How long a launch, or a step of one, should take. Two are under way at a time, so a scan stops within some 30 ms.
 const LAUNCH: Duration = Duration::from_millis(12);
@@ -66,7 +73,8 @@ impl Default for GpuOptions {
 }
 
 /// A scanner on a device, which has found the known nonces there are for its algorithm (those that need no
-/// epoch).
+/// epoch). With an epoch it finds one whose hash the CPU knows, whenever it takes up another epoch or KawPow's next
+/// period; otherwise [`Scanner::load`] fails with [`GpuError::Wrong`].
 ///
 /// # Errors
 /// If there is no kernel for the algorithm, it does not compile, or it computes wrongly: [`KernelError::Device`].
@@ -109,8 +117,11 @@ struct GpuScanner {
     lines: [Line; 2],
     room: u32,
     prover: Box<dyn Hasher>,
+    device: DeviceId,
     job: Option<Arc<Job>>,
     epoch: Option<Arc<Epoch>>,
+    /// What the device has proven itself with.
+    checked: Option<Era>,
     /// The index of the version that the search has loaded.
     loaded: Option<u32>,
     /// Nonces per launch: a multiple of the granule.
@@ -121,6 +132,8 @@ struct GpuScanner {
     hits: Vec<(u64, u32)>,
     /// Read from a buffer of hits.
     bytes: Vec<u8>,
+    /// What is hashed on the CPU.
+    message: Vec<u8>,
 }
 
 /// A queue with its buffer for hits, and the launch that is under way in it.
@@ -185,13 +198,16 @@ impl GpuScanner {
             lines: [line()?, line()?],
             room,
             prover,
+            device: gpu.info().id,
             job: None,
             epoch: None,
+            checked: None,
             loaded: None,
             batch: 0,
             adapts: fixed.is_none(),
             hits: Vec::new(),
             bytes: vec![0; hits_bytes as usize],
+            message: Vec::new(),
             search,
         };
         scanner.batch = scanner.whole(fixed.unwrap_or(granule).into());
@@ -206,6 +222,11 @@ impl GpuScanner {
         let granule = self.search.granule().max(1);
         let most = (self.search.max_batch() / granule).max(1);
         (nonces / u64::from(granule)).clamp(1, most.into()) as u32 * granule
+    }
+
+    fn take_up(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), GpuError> {
+        (self.job, self.epoch, self.loaded) = (Some(Arc::clone(job)), epoch.cloned(), None);
+        self.load_version(0)
     }
 
     fn load_version(&mut self, index: u32) -> Result<(), GpuError> {
@@ -299,7 +320,7 @@ impl GpuScanner {
             return Ok(());
         };
         // A batch fits 32 bits, and so does the next multiple of the granule (`whole`).
-        let count = (launch.nonces.count as u32).next_multiple_of(self.search.granule().max(1));
+        let count = (launch.nonces.count as u32).next_multiple_of(self.search.least().max(1));
         let batch = Batch { first: launch.nonces.start, count, hits: &line.hits, room: self.room };
         self.search.enqueue(slot, line.queue.as_mut(), launch.step, &batch)?;
         launch.step += 1;
@@ -363,30 +384,36 @@ impl GpuScanner {
         Ok(Collected::Taken)
     }
 
+    /// The CPU's hash of a candidate.
+    fn digest(&mut self, job: &Job, candidate: &Candidate) -> Result<Digest, ScanError> {
+        self.message.clear();
+        let attempt = match job.work() {
+            Work::Sealed { header_hash } => {
+                Attempt::Sealed { header_hash, nonce: candidate.nonce, height: job.height() }
+            }
+            Work::Blob { .. } => {
+                job.append_bytes(candidate, &mut self.message);
+                Attempt::Bytes(&self.message)
+            }
+        };
+        let mut digest = [Digest::plain([0; 32])];
+        self.prover
+            .hash_many(&[attempt], self.epoch.as_ref(), &mut digest)
+            .map_err(|error| ScanError::Device(format!("a nonce cannot be proven: {error}")))?;
+        Ok(digest[0])
+    }
+
     /// Hashes the hits and keeps those that meet the target. If the candidates are full, says at which nonce: none
     /// of that nonce's candidates are kept.
     fn prove(&mut self, job: &Job, found: &mut Candidates) -> Result<Result<(), u64>, ScanError> {
         let (mut current, mut before) = (None, 0);
-        let mut message = Vec::new();
-        for &(nonce, index) in &self.hits {
+        for (nonce, index) in mem::take(&mut self.hits) {
             if current != Some(nonce) {
                 (current, before) = (Some(nonce), found.as_slice().len());
             }
             let version = job.version_mask().zip(job.version()).map(|(mask, base)| mask.version(base, index));
             let candidate = Candidate { nonce, version };
-            let attempt = match job.work() {
-                Work::Sealed { header_hash } => Attempt::Sealed { header_hash, nonce, height: job.height() },
-                Work::Blob { .. } => {
-                    message.clear();
-                    job.append_bytes(&candidate, &mut message);
-                    Attempt::Bytes(&message)
-                }
-            };
-            let mut digest = [Digest::plain([0; 32])];
-            self.prover
-                .hash_many(&[attempt], self.epoch.as_ref(), &mut digest)
-                .map_err(|error| ScanError::Device(format!("a hit cannot be proven: {error}")))?;
-            if is_near_miss(&digest[0], job) {
+            if is_near_miss(&self.digest(job, &candidate)?, job) {
                 continue;
             }
             if found.push(candidate).is_err() {
@@ -436,8 +463,12 @@ impl Scanner for GpuScanner {
         } else if job.algorithm() != expected {
             return Err(ScanError::WrongAlgorithm { expected, found: job.algorithm() });
         }
-        (self.job, self.epoch, self.loaded) = (Some(Arc::clone(job)), epoch.cloned(), None);
-        Ok(self.load_version(0)?)
+        self.settle()?;
+        self.take_up(job, epoch)?;
+        match epoch {
+            Some(epoch) => self.check(job, epoch),
+            None => Ok(()),
+        }
     }
 
     fn scan(

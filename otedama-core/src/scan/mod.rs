@@ -282,19 +282,26 @@ pub enum ScanError {
     /// A device failed.
     #[error("device failed: {0}")]
     Device(String),
-}
-
-#[cfg(feature = "gpu")]
-impl From<crate::gpu::GpuError> for ScanError {
-    fn from(error: crate::gpu::GpuError) -> ScanError {
-        ScanError::Device(error.to_string())
-    }
+    /// A GPU failed, or computes wrongly.
+    #[cfg(feature = "gpu")]
+    #[error("device failed: {0}")]
+    Gpu(#[from] crate::gpu::GpuError),
 }
 
 impl ScanError {
     /// Whether the same scan may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ScanError::NoEpoch(_) | ScanError::Device(_))
+        matches!(self, ScanError::NoEpoch(_)) || self.may_be_remade()
+    }
+
+    /// Whether a device failed that may work when its scanner is made anew.
+    pub(crate) fn may_be_remade(&self) -> bool {
+        match self {
+            ScanError::Device(_) => true,
+            #[cfg(feature = "gpu")]
+            ScanError::Gpu(error) => error.is_retryable(),
+            _ => false,
+        }
     }
 }
 

@@ -12,14 +12,19 @@ use crate::topology::Topology;
 
 const CACHE_SIZE: Growth = Growth { first: 1 << 16, each: 1 << 12 };
 const DATASET_SIZE: Growth = Growth { first: 1 << 18, each: 1 << 14 };
-static ETHASH: Params =
+pub(crate) static ETHASH: Params =
     Params { epoch_blocks: 200, cache_size: CACHE_SIZE, dataset_size: DATASET_SIZE, ..ethash::ETHASH };
-static KAWPOW: Params =
+pub(crate) static KAWPOW: Params =
     Params { epoch_blocks: 200, cache_size: CACHE_SIZE, dataset_size: DATASET_SIZE, ..ethash::KAWPOW };
+
+/// The search of a family of kernels for small epochs.
+pub(crate) fn search_of(params: &'static Params, gpu: &Arc<dyn Gpu>) -> Box<dyn Search> {
+    Box::new(Sealed::new(params, gpu, gpu.info().max_buffer).expect("the kernels compile"))
+}
 
 const HEADER: [u8; 32] = *b"a header's hash, sealed 32 bytes";
 
-fn device() -> Option<Arc<dyn Gpu>> {
+pub(crate) fn device() -> Option<Arc<dyn Gpu>> {
     let inventory = gpu::devices();
     let Some(card) = inventory.cards.iter().find(|card| card.info.id.api() == Api::OpenCl) else {
         println!("SKIPPED: no OpenCL device here ({inventory})");
@@ -29,29 +34,34 @@ fn device() -> Option<Arc<dyn Gpu>> {
 }
 
 /// An epoch with its dataset, for the oracle.
-fn epoch(params: &'static Params, number: u32) -> Arc<Epoch> {
+pub(crate) fn epoch(params: &'static Params, number: u32) -> Arc<Epoch> {
     let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
     let builder: Arc<dyn EpochBuilder> = Arc::new(EthashBuilder::new(params, &Cpu::detect()));
     store.get(&builder, &EpochKey::number(params.algorithm, number), Depth::Full, &Progress::new()).unwrap()
 }
 
-fn job(epoch: &Epoch, height: u64, target: [u8; 32]) -> Arc<Job> {
+pub(crate) fn job(epoch: &Epoch, height: u64, target: [u8; 32]) -> Arc<Job> {
     let (algorithm, header) = (epoch.key().algorithm, Hash256::from_raw(HEADER));
     let target = Target::from_be_bytes(target).unwrap();
     Arc::new(Job::sealed(JobId(1), algorithm, header, height, target).unwrap().with_epoch(*epoch.key()))
 }
 
-/// The first 64 bits of the final hashes of some nonces, as the oracle finds them.
-fn tops(epoch: &Epoch, height: u64, nonces: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+/// The final hash of a nonce, as the oracle finds it.
+pub(crate) fn final_hash(epoch: &Epoch, height: u64, nonce: u64) -> [u8; 32] {
     let full = Full::new(epoch.full().unwrap().view(NodeId(0)));
-    let l1 = L1Cache::of(&full);
-    let hash = |nonce| match epoch.key().algorithm {
+    let outcome = match epoch.key().algorithm {
         Algorithm::KawPow => {
-            kawpow::hash(&full, &l1, &kawpow::Attempt { header_hash: HEADER, height, nonce })
+            let attempt = kawpow::Attempt { header_hash: HEADER, height, nonce };
+            kawpow::hash(&full, &L1Cache::of(&full), &attempt)
         }
         _ => ethash::hash(&full, &ethash::Attempt { header_hash: HEADER, nonce }),
     };
-    let top = |nonce| u64::from_be_bytes(*hash(nonce).final_hash.first_chunk().unwrap());
+    outcome.final_hash
+}
+
+/// The first 64 bits of the final hashes of some nonces.
+fn tops(epoch: &Epoch, height: u64, nonces: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+    let top = |nonce| u64::from_be_bytes(*final_hash(epoch, height, nonce).first_chunk().unwrap());
     nonces.map(|nonce| (nonce, top(nonce))).collect()
 }
 
