@@ -1,8 +1,14 @@
 //! Which devices work: what `--device` says, and what there is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use otedama_core::engine::{MakeWorker, WorkerConfig};
+use otedama_core::epoch::Progress;
 use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory};
 use otedama_core::measure::Worker;
 use otedama_core::scan::{GpuOptions, KernelError, Scanner, Setup, gpu_scanner};
@@ -120,14 +126,14 @@ pub(crate) fn worker(
 ) -> WorkerConfig {
     let (setup, verifier) = (setup.clone(), verifier.clone());
     let make: Box<MakeWorker> =
-        Box::new(move || Ok((scanner(algorithm, id, options, &setup)?, verifier.worker()?)));
+        Box::new(move || Ok((scanner(algorithm, id, options.clone(), &setup)?, verifier.worker()?)));
     WorkerConfig { cpu: None, make }
 }
 
 /// The same to be measured.
 pub(crate) fn measured(algorithm: Algorithm, id: DeviceId, options: GpuOptions, setup: &Setup) -> Worker {
     let own = setup.clone();
-    let scanner = move || scanner(algorithm, id, options, &own);
+    let scanner = move || scanner(algorithm, id, options.clone(), &own);
     Worker { cpu: None, setup: setup.clone(), scanner: Arc::new(scanner) }
 }
 
@@ -140,6 +146,42 @@ pub(crate) fn scanner(
 ) -> Result<Box<dyn Scanner>, KernelError> {
     gpu_scanner(algorithm, &gpu::open(id)?, options, setup)
 }
+
+/// What is to be said of a device that makes a dataset; `None` while it does not.
+pub(crate) fn making(progress: &Progress) -> Option<String> {
+    let (done, total) = (progress.done_bytes(), progress.total_bytes());
+    (done < total)
+        .then(|| format!("makes its dataset: {} of {}", show::bytes(done >> 20 << 20), show::bytes(total)))
+}
+
+/// Does something while a bar shows the dataset that a device makes meanwhile. Raising `interrupted` ends the making.
+pub(crate) fn shown<T>(
+    progress: &Progress,
+    bar: &ProgressBar,
+    interrupted: &AtomicBool,
+    work: impl FnOnce() -> T,
+) -> T {
+    let (done, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
+                if interrupted.load(Ordering::Relaxed) {
+                    progress.cancel();
+                }
+                if let Some(making) = making(progress) {
+                    bar.set_position(1000 * progress.done_bytes() / progress.total_bytes());
+                    bar.set_message(making);
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// How often somebody looks how far a dataset is.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What a device is, for a person.
 pub(crate) fn line(info: &DeviceInfo) -> String {

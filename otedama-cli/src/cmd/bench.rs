@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use otedama_core::Algorithm;
 use otedama_core::algorithm::EpochKind;
 use otedama_core::epoch::{Depth, Epoch, EpochKey, Replicas};
@@ -80,9 +81,15 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
             if interrupted.load(Ordering::Relaxed) {
                 break;
             }
-            let worker = gpus::measured(algorithm, gpu.id, gpus::options(&args.devices), &machine.setup);
+            let options = gpus::options(&args.devices);
+            let progress = options.progress.clone();
+            let worker = gpus::measured(algorithm, gpu.id, options, &machine.setup);
             let name = format!("{algorithm} on {}", gpu.id);
-            match measure(name.clone(), algorithm, vec![worker], epoch.as_ref(), args, &interrupted) {
+            let bar = show::progress_bar(1000, name.clone());
+            let made = gpus::shown(&progress, &bar, &interrupted, || {
+                measure(&bar, algorithm, vec![worker], epoch.as_ref(), args, &interrupted)
+            });
+            match made {
                 Ok(result) => results.push((gpu.name.clone(), result)),
                 Err(failure) => failures.push(format!("{name}: {failure}")),
             }
@@ -133,11 +140,12 @@ fn measure_kernel(
     interrupted: &AtomicBool,
 ) -> Result<Measurement, Failure> {
     let workers = cpus.iter().map(|&cpu| Worker::on_cpu(kernel, cpu, machine.setup_on(cpu))).collect();
-    measure(kernel.name().to_owned(), kernel.algorithm(), workers, epoch, args, interrupted)
+    let bar = show::progress_bar(1000, kernel.name().to_owned());
+    measure(&bar, kernel.algorithm(), workers, epoch, args, interrupted)
 }
 
 fn measure(
-    name: String,
+    bar: &ProgressBar,
     algorithm: Algorithm,
     workers: Vec<Worker>,
     epoch: Option<&Arc<Epoch>>,
@@ -151,7 +159,6 @@ fn measure(
         roll_version: !args.fixed_version,
         epoch: epoch.cloned(),
     };
-    let bar = show::progress_bar(1000, name);
     let result = measure::run(&plan, |fraction, rate| {
         bar.set_position((fraction * 1000.0) as u64);
         bar.set_message(rate.to_string());

@@ -109,7 +109,11 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         }
         let hashes = engine.stats().total_hashes();
         bar.set_position(hashes);
-        bar.set_message(HashRate::new(hashes, begun.elapsed().as_secs_f64()).to_string());
+        let making = wanted.making();
+        bar.set_message(match making.is_empty() {
+            true => HashRate::new(hashes, begun.elapsed().as_secs_f64()).to_string(),
+            false => making,
+        });
     };
     bar.finish_and_clear();
     drop(dataset);

@@ -152,8 +152,15 @@ impl Worker<'_> {
             let wanted = (slice.generation, slice.epoch.as_deref().map(Epoch::depth));
             if self.loaded != Some(wanted) {
                 self.shared.enter(self.index, 10);
-                self.scanner.load(&slice.job, slice.epoch.as_ref())?;
+                self.loaded = None;
+                let loaded = self.scanner.load_unless(&slice.job, slice.epoch.as_ref(), &slice.stop)?;
                 self.shared.leave(self.index);
+                if !loaded {
+                    // The work is dead, and its slice with it.
+                    self.in_hand = None;
+                    self.shared.put_down();
+                    continue;
+                }
                 self.loaded = Some(wanted);
             }
             let begun = Instant::now();

@@ -25,11 +25,13 @@ use crate::job::Job;
 
 pub use cache::{CacheCounts, KernelCache};
 pub use error::GpuError;
+pub(crate) use pace::GoOn;
 
 mod cache;
 mod cuda;
 mod error;
 mod opencl;
+mod pace;
 pub mod randomx;
 mod scrypt;
 mod sealed;
@@ -424,12 +426,14 @@ pub(crate) fn target_top(job: &Job) -> u64 {
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
 /// it is the same for all.
 pub(crate) trait Search: Send {
-    /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there.
+    /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there; the wait can be
+    /// given up. What is made by then is kept for another job of the epoch.
     fn load(
         &mut self,
         job: &Arc<Job>,
         epoch: Option<&Arc<Epoch>>,
         queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
     ) -> Result<(), GpuError>;
 
     /// Launches of a multiple of this many nonces waste nothing.

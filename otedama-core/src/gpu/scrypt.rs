@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Batch, Buffer, DeviceInfo, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Buffer, DeviceInfo, GoOn, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::epoch::Epoch;
 use crate::job::{Job, Work};
 use crate::primitive::sha256::{IV, block_from_bytes, compress};
@@ -76,7 +76,13 @@ struct Slot {
 }
 
 impl Search for Scrypt {
-    fn load(&mut self, job: &Arc<Job>, _: Option<&Arc<Epoch>>, _: &mut dyn Queue) -> Result<(), GpuError> {
+    fn load(
+        &mut self,
+        job: &Arc<Job>,
+        _: Option<&Arc<Epoch>>,
+        _: &mut dyn Queue,
+        _: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
         if let Work::Blob { bytes, .. } = job.work()
             && let Ok(header) = bytes.as_ref().try_into()
         {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Batch, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, GoOn, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::epoch::Epoch;
 use crate::job::{Job, Work};
 use crate::primitive::sha256::{IV, K, block_from_bytes, compress, round, small_sigma0, small_sigma1};
@@ -27,7 +27,13 @@ struct Sha256d {
 }
 
 impl Search for Sha256d {
-    fn load(&mut self, job: &Arc<Job>, _: Option<&Arc<Epoch>>, _: &mut dyn Queue) -> Result<(), GpuError> {
+    fn load(
+        &mut self,
+        job: &Arc<Job>,
+        _: Option<&Arc<Epoch>>,
+        _: &mut dyn Queue,
+        _: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
         if let Work::Blob { bytes, .. } = job.work()
             && let Ok(header) = bytes.as_ref().try_into()
         {

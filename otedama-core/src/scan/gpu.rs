@@ -27,9 +27,9 @@ use super::{
     StopFlag, check_load, check_scan, prover, watched,
 };
 use crate::algorithm::{Algorithm, EpochKind};
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, Progress};
 use crate::gpu::watch::{self, TemperatureLimit};
-use crate::gpu::{self, Batch, Buffer, DeviceId, Gpu, GpuError, Queue, Search};
+use crate::gpu::{self, Batch, Buffer, DeviceId, GoOn, Gpu, GpuError, Queue, Search};
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, NonceRange, SearchSpace, VersionRange, Work};
 use crate::selftest;
@@ -56,19 +56,22 @@ const MAX_VERSIONS: u32 = 64;
 const ROOM: u32 = 1024;
 
 /// How a device is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct GpuOptions {
     /// Nonces per launch as a power of two, 1 to 25 and up to what the device's memory allows; `None` finds the
     /// number that makes launches of some 12 ms.
     pub intensity: Option<u8>,
     /// When an engine lets the device rest, if its temperature can be read; `None` never does.
     pub limit: Option<TemperatureLimit>,
+    /// Shows how far a dataset is that is being made on the device. When it is cancelled, no more are made and
+    /// [`Scanner::load`] fails with [`GpuError::Cancelled`].
+    pub progress: Progress,
 }
 
 impl Default for GpuOptions {
     /// Launches of some 12 ms; a rest at 85 degrees.
     fn default() -> GpuOptions {
-        GpuOptions { intensity: None, limit: Some(TemperatureLimit::default()) }
+        GpuOptions { intensity: None, limit: Some(TemperatureLimit::default()), progress: Progress::new() }
     }
 }
 
@@ -86,13 +89,14 @@ pub fn gpu_scanner(
 ) -> Result<Box<dyn Scanner>, KernelError> {
     let search = gpu::search(algorithm, gpu)?;
     let prover = prover(algorithm, setup)?.hasher(setup)?;
+    let limit = options.limit;
     let mut scanner = GpuScanner::new(algorithm, gpu, search, prover, options)?;
     if algorithm.spec().epoch == EpochKind::None {
         selftest::scanner(&mut scanner)
             .map_err(|error| GpuError::Wrong { device: gpu.info().id, reason: error.to_string() })?;
     }
     let scanner = Box::new(scanner);
-    Ok(match options.limit.zip(watch::sensor(gpu.info())) {
+    Ok(match limit.zip(watch::sensor(gpu.info())) {
         Some((limit, sensor)) => watched(scanner, sensor, limit),
         None => scanner,
     })
@@ -122,6 +126,7 @@ struct GpuScanner {
     epoch: Option<Arc<Epoch>>,
     /// What the device has proven itself with.
     checked: Option<Era>,
+    progress: Progress,
     /// The index of the version that the search has loaded.
     loaded: Option<u32>,
     /// Nonces per launch: a multiple of the granule.
@@ -202,6 +207,7 @@ impl GpuScanner {
             job: None,
             epoch: None,
             checked: None,
+            progress: options.progress,
             loaded: None,
             batch: 0,
             adapts: fixed.is_none(),
@@ -224,19 +230,24 @@ impl GpuScanner {
         (nonces / u64::from(granule)).clamp(1, most.into()) as u32 * granule
     }
 
-    fn take_up(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), GpuError> {
+    fn take_up(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
         (self.job, self.epoch, self.loaded) = (Some(Arc::clone(job)), epoch.cloned(), None);
-        self.load_version(0)
+        self.load_version(0, go_on)
     }
 
-    fn load_version(&mut self, index: u32) -> Result<(), GpuError> {
+    fn load_version(&mut self, index: u32, go_on: &mut GoOn<'_>) -> Result<(), GpuError> {
         let Some(job) = self.job.as_ref().filter(|_| self.loaded != Some(index)) else { return Ok(()) };
         let versioned = match (job.version_mask(), job.version()) {
             (Some(mask), Some(base)) => &Arc::new(job.with_version(mask.version(base, index))),
             _ => job,
         };
         self.loaded = None;
-        self.search.load(versioned, self.epoch.as_ref(), self.lines[0].queue.as_mut())?;
+        self.search.load(versioned, self.epoch.as_ref(), self.lines[0].queue.as_mut(), go_on)?;
         self.loaded = Some(index);
         Ok(())
     }
@@ -286,7 +297,7 @@ impl GpuScanner {
                     done = skipped;
                     break 'all;
                 }
-                self.load_version(version)?;
+                self.load_version(version, &mut |_, _| true)?;
                 self.launch(slot, piece, version)?;
                 slot = 1 - slot;
             }
@@ -457,6 +468,15 @@ impl Scanner for GpuScanner {
     }
 
     fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
+        self.load_unless(job, epoch, &StopFlag::new()).map(|_| ())
+    }
+
+    fn load_unless(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        stop: &StopFlag,
+    ) -> Result<bool, ScanError> {
         let expected = self.info.algorithm;
         if expected.spec().epoch != EpochKind::None {
             check_load(expected, job, epoch)?;
@@ -464,10 +484,22 @@ impl Scanner for GpuScanner {
             return Err(ScanError::WrongAlgorithm { expected, found: job.algorithm() });
         }
         self.settle()?;
-        self.take_up(job, epoch)?;
-        match epoch {
-            Some(epoch) => self.check(job, epoch),
-            None => Ok(()),
+        let progress = self.progress.clone();
+        let mut go_on = |done, total| {
+            progress.show(done, total);
+            !stop.is_raised() && !progress.is_cancelled()
+        };
+        let taken = self.take_up(job, epoch, &mut go_on).map_err(ScanError::from);
+        let checked = taken.and_then(|()| epoch.map_or(Ok(()), |epoch| self.check(job, epoch, stop)));
+        match checked {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.job = None;
+                match error {
+                    ScanError::Gpu(GpuError::Cancelled { .. }) if stop.is_raised() => Ok(false),
+                    error => Err(error),
+                }
+            }
         }
     }
 

@@ -54,6 +54,21 @@ pub trait Scanner: Send {
     /// If the job is of another algorithm or lacks its epoch.
     fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError>;
 
+    /// As [`Scanner::load`], but gives up when `stop` is raised and then says `false`: no job is loaded. A device that
+    /// makes a dataset looks at the flag every few milliseconds, keeps what it has made, and goes on with it when it
+    /// is given a job of the same epoch. Anything else is loaded too soon to be stopped.
+    ///
+    /// # Errors
+    /// As [`Scanner::load`].
+    fn load_unless(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        _stop: &StopFlag,
+    ) -> Result<bool, ScanError> {
+        self.load(job, epoch).map(|()| true)
+    }
+
     /// Tries every attempt in `space` for the loaded job, in order of nonces, and appends those that
     /// meet the target to `found`. Blocks; returns early when `stop` is raised (within about a
     /// millisecond on a CPU; RandomX takes some 40 ms, a GPU some 30 ms) or `found` is full. Allocates nothing

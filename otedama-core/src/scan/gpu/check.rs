@@ -26,8 +26,13 @@ impl GpuScanner {
     /// job is taken up again afterwards.
     ///
     /// # Errors
-    /// [`GpuError::Wrong`], or the device's failure.
-    pub(super) fn check(&mut self, job: &Arc<Job>, epoch: &Arc<Epoch>) -> Result<(), ScanError> {
+    /// [`GpuError::Wrong`], [`GpuError::Cancelled`] when it is to stop, or the device's failure.
+    pub(super) fn check(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: &Arc<Epoch>,
+        stop: &StopFlag,
+    ) -> Result<(), ScanError> {
         let period = if job.algorithm() == Algorithm::KawPow { period_of(job.height()) } else { 0 };
         let era = (*epoch.key(), period);
         if self.checked == Some(era) {
@@ -42,28 +47,34 @@ impl GpuScanner {
         for (limit, expected) in [(Some(number), true), (below, false)] {
             // A hash of zero, or one just above it, is no target.
             let Some(target) = limit.and_then(|limit| Target::new(limit).ok()) else { continue };
-            if self.finds(&Arc::new(job.with_target(target)), epoch, nonce)? != expected {
-                let (finds, target) = if expected {
-                    ("does not find", "at its hash")
-                } else {
-                    ("finds", "below its hash")
-                };
+            if self.finds(&Arc::new(job.with_target(target)), epoch, nonce, stop)? != expected {
+                let (finds, target) =
+                    if expected { ("does not find", "at its hash") } else { ("finds", "below its hash") };
                 let reason =
                     format!("with {} it {finds} nonce {nonce} {target}, on the CPU {hash:?}", epoch.key());
                 return Err(GpuError::Wrong { device: self.device, reason }.into());
             }
         }
-        self.take_up(job, Some(epoch))?;
+        self.take_up(job, Some(epoch), &mut |_, _| true)?;
         self.checked = Some(era);
         Ok(())
     }
 
     /// Whether the device finds a nonce of this job.
-    fn finds(&mut self, job: &Arc<Job>, epoch: &Arc<Epoch>, nonce: u64) -> Result<bool, GpuError> {
-        self.take_up(job, Some(epoch))?;
+    fn finds(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: &Arc<Epoch>,
+        nonce: u64,
+        stop: &StopFlag,
+    ) -> Result<bool, GpuError> {
+        self.take_up(job, Some(epoch), &mut |_, _| true)?;
         let nonces = NonceRange { start: nonce, count: 1 };
         let versions = VersionRange { start: 0, count: 1 };
-        let column = self.column(nonces, versions, self.search.least().max(1), &StopFlag::new())?;
+        let column = self.column(nonces, versions, self.search.least().max(1), stop)?;
+        if stop.is_raised() {
+            return Err(GpuError::Cancelled { device: self.device });
+        }
         // More hits than nonces are none that can be trusted.
         Ok(matches!(column, Column::Done(1)) && self.hits == [(nonce, 0)])
     }
