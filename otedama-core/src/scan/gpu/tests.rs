@@ -407,7 +407,7 @@ fn a_new_job_is_taken_up_within_50_ms() {
         }
         let hashes = engine.stop().total_hashes();
         println!("taken up after {times:?}, {hashes} hashes");
-        assert!(hashes > 1 << 18, "it was at work: {hashes}");
+        assert!(hashes > 1 << 14, "it was at work: {hashes}");
         // The first came to a worker without any.
         assert!(second_longest(times.split_off(1)) <= SOON, "{times:?}");
     }
