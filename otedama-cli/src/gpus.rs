@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use otedama_core::engine::{MakeWorker, WorkerConfig};
 use otedama_core::epoch::Progress;
-use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory};
+use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory, watch};
 use otedama_core::measure::Worker;
 use otedama_core::scan::{GpuOptions, KernelError, Scanner, Setup, gpu_scanner};
 use otedama_core::{Algorithm, Verifier};
@@ -130,11 +130,11 @@ pub(crate) fn worker(
     WorkerConfig { cpu: None, make }
 }
 
-/// The same to be measured.
-pub(crate) fn measured(algorithm: Algorithm, id: DeviceId, options: GpuOptions, setup: &Setup) -> Worker {
-    let own = setup.clone();
+/// The same to be measured, its power too if there is a sensor.
+pub(crate) fn measured(algorithm: Algorithm, gpu: &DeviceInfo, options: GpuOptions, setup: &Setup) -> Worker {
+    let (id, own) = (gpu.id, setup.clone());
     let scanner = move || scanner(algorithm, id, options.clone(), &own);
-    Worker { cpu: None, setup: setup.clone(), scanner: Arc::new(scanner) }
+    Worker { cpu: None, setup: setup.clone(), scanner: Arc::new(scanner), sensor: watch::sensor(gpu) }
 }
 
 /// A scanner on a device.

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
             }
             let options = gpus::options(&args.devices);
             let progress = options.progress.clone();
-            let worker = gpus::measured(algorithm, gpu.id, options, &machine.setup);
+            let worker = gpus::measured(algorithm, gpu, options, &machine.setup);
             let name = format!("{algorithm} on {}", gpu.id);
             let bar = show::progress_bar(1000, name.clone());
             let made = gpus::shown(&progress, &bar, &interrupted, || {
@@ -382,7 +382,7 @@ impl Duel {
 
 fn to_json(device_name: &str, result: &Measurement) -> Value {
     let (low, high) = result.spread();
-    json!({
+    let mut object = json!({
         "algorithm": result.scanner.algorithm.name(),
         "kernel": result.scanner.kernel,
         "device": result.scanner.device,
@@ -400,16 +400,24 @@ fn to_json(device_name: &str, result: &Measurement) -> Value {
         "version_rolling": result.rolled,
         "verified": result.fault.is_none(),
         "fault": result.fault,
-    })
+    });
+    if let (Some(joules), Some(rate)) = (result.joules, result.per_joule()) {
+        object["watts"] = json!(joules / result.seconds);
+        object["hashes_per_second_per_watt"] = json!(rate.hps());
+    }
+    object
 }
 
 fn print_results(results: &[(String, Measurement)]) -> std::io::Result<()> {
-    let header =
-        ["algorithm", "kernel", "device", "threads", "hash rate", "spread", "J/hash", "memory", "verified"];
+    // A column for those whose power is known, if there are any.
+    let powered = results.iter().any(|(_, result)| result.per_joule().is_some());
+    let mut header = vec!["algorithm", "kernel", "device", "threads", "hash rate", "spread", "J/hash"];
+    header.extend(powered.then_some("per watt"));
+    header.extend(["memory", "verified"]);
     let mut table = show::table(&header);
     for (_, result) in results {
         let (low, high) = result.spread();
-        table.add_row([
+        let mut row = vec![
             result.scanner.algorithm.name().to_owned(),
             result.scanner.kernel.to_owned(),
             result.scanner.device.clone(),
@@ -417,12 +425,18 @@ fn print_results(results: &[(String, Measurement)]) -> std::io::Result<()> {
             result.rate().to_string(),
             format!("{:+.1} % {:+.1} %", low * 100.0, high * 100.0),
             joules_per_hash(result).map_or("-".to_owned(), |joules| format!("{joules:.3e}")),
+        ];
+        if powered {
+            row.push(result.per_joule().map_or("-".to_owned(), |rate| rate.to_string()));
+        }
+        row.extend([
             result
                 .scanner
                 .memory
                 .map_or("-".to_owned(), |(bytes, pages)| format!("{} in {pages}", show::bytes(bytes as u64))),
             if result.fault.is_none() { "yes" } else { "NO" }.to_owned(),
         ]);
+        table.add_row(row);
     }
     show::print_table(&table)
 }
