@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::algo::randomx::config::{RX_0, RX_2};
 use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
-use crate::job::Job;
+use crate::job::{Job, Work};
 
 pub use cache::{CacheCounts, KernelCache};
 pub use error::GpuError;
@@ -421,6 +421,32 @@ pub(crate) fn search(algorithm: Algorithm, gpu: &Arc<dyn Gpu>) -> Result<Box<dyn
 pub(crate) fn target_top(job: &Job) -> u64 {
     let [.., a, b, c, d, e, f, g, h] = job.target().to_le_bytes();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// What kernels of a function on headers take of a job by value: words that follow from its header, and its target.
+struct OfHeader<const WORDS: usize> {
+    words: [u32; WORDS],
+    target_top: u64,
+}
+
+impl<const WORDS: usize> OfHeader<WORDS> {
+    /// No job.
+    fn none() -> OfHeader<WORDS> {
+        OfHeader { words: [0; WORDS], target_top: 0 }
+    }
+
+    /// A job's.
+    fn of(job: &Job, words_of: fn(&[u8; 80]) -> [u32; WORDS], device: DeviceId) -> Result<Self, GpuError> {
+        let header = match job.work() {
+            Work::Blob { bytes, .. } => bytes.as_ref().try_into().ok(),
+            Work::Sealed { .. } => None,
+        };
+        let header = header.ok_or_else(|| GpuError::Unsuited {
+            device,
+            reason: format!("a job of {} has no header of 80 bytes", job.algorithm()),
+        })?;
+        Ok(OfHeader { words: words_of(header), target_top: target_top(job) })
+    }
 }
 
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
