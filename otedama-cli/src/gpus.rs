@@ -1,7 +1,7 @@
 //! Which devices work: what `--device` says, and what there is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use otedama_core::engine::{MakeWorker, WorkerConfig};
 use otedama_core::epoch::Progress;
-use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory, watch};
+use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory, KernelCache, watch};
 use otedama_core::measure::Worker;
 use otedama_core::scan::{GpuOptions, KernelError, Scanner, Setup, gpu_scanner};
 use otedama_core::{Algorithm, Verifier};
@@ -103,7 +103,7 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
 /// What there is, where a list found no GPU.
 fn there(inventory: &Inventory) -> String {
     let only_cpus = !inventory.cards.is_empty() && inventory.cards.iter().all(|card| card.info.is_cpu);
-    let note = if only_cpus { ", a CPU behind OpenCL: used by its own name only" } else { "" };
+    let note = if only_cpus { "; a CPU behind OpenCL is used by its own name only" } else { "" };
     format!("{inventory}{note}")
 }
 
@@ -144,7 +144,20 @@ pub(crate) fn scanner(
     options: GpuOptions,
     setup: &Setup,
 ) -> Result<Box<dyn Scanner>, KernelError> {
-    gpu_scanner(algorithm, &gpu::open(id)?, options, setup)
+    let made = gpu_scanner(algorithm, &gpu::open(id)?, options, setup);
+    if let Some(note) = damaged(&KernelCache::user()) {
+        eprintln!("{note}");
+    }
+    made
+}
+
+/// What is to be said of kept kernels that were damaged; each once.
+fn damaged(cache: &KernelCache) -> Option<String> {
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    let all = cache.counts().broken;
+    let new = all.saturating_sub(SAID.fetch_max(all, Ordering::Relaxed));
+    let folder = cache.folder().filter(|_| new > 0)?.display();
+    Some(format!("kept kernels that were damaged or unsuited, now made again: {new} in {folder}"))
 }
 
 /// What is to be said of a device that makes a dataset; `None` while it does not.

@@ -91,6 +91,7 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
             });
             match made {
                 Ok(result) => results.push((gpu.name.clone(), result)),
+                Err(_) if interrupted.load(Ordering::Relaxed) => break,
                 Err(failure) => failures.push(format!("{name}: {failure}")),
             }
         }
@@ -112,8 +113,10 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
         #[cfg(feature = "gpu")]
         chosen.gpus.iter().for_each(|gpu| println!("Device {}", gpus::line(gpu)));
         memories.iter().for_each(|memory| println!("{}", memory.to_line()));
-        println!();
-        print_results(&results)?;
+        if !results.is_empty() {
+            println!();
+            print_results(&results)?;
+        }
         #[cfg(feature = "rivals")]
         duels.iter().for_each(|duel| println!("{}", duel.to_line()));
     }
@@ -126,7 +129,7 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
         return Err(work(failures.join("; ")));
     }
     if interrupted.load(Ordering::Relaxed) {
-        return Err(work("interrupted: the last figure is of a shorter time"));
+        return Err(work("interrupted: the last figure, if there is one, is of a shorter time"));
     }
     Ok(())
 }
