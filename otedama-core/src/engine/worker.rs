@@ -18,23 +18,23 @@ pub(super) fn run(
     shared: &Shared,
     index: usize,
     config: WorkerConfig,
-    ready: &mpsc::Sender<Result<(), EngineError>>,
+    ready: &mpsc::Sender<(usize, Result<(), EngineError>)>,
 ) {
     if let Some(cpu) = config.cpu
         && let Err(error) = pin_current_thread(cpu)
     {
-        let _ = ready.send(Err(EngineError::Pin { cpu, error }));
+        let _ = ready.send((index, Err(EngineError::Pin { cpu, error })));
         return;
     }
     let mut make = config.make;
     let (scanner, verifier) = match made(index, &mut *make) {
         Ok(pair) => pair,
         Err(error) => {
-            let _ = ready.send(Err(error));
+            let _ = ready.send((index, Err(error)));
             return;
         }
     };
-    let _ = ready.send(Ok(()));
+    let _ = ready.send((index, Ok(())));
     let mut worker = Worker::new(shared, index, scanner, verifier);
     let mut failures = 0;
     loop {
