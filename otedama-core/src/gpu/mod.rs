@@ -88,7 +88,7 @@ pub struct Inventory {
 }
 
 impl fmt::Display for Inventory {
-    /// One line: `there are cuda:0, opencl:0.0; none for CUDA (the reason)`, or why there is nothing.
+    /// One line: `there are cuda:0, opencl:0.0; none for CUDA: the reason`, or why there is nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.cards.is_empty() {
             let reasons: Vec<_> = self.absent.iter().map(|(api, why)| format!("{api}: {why}")).collect();
@@ -96,7 +96,7 @@ impl fmt::Display for Inventory {
         }
         let ids: Vec<_> = self.cards.iter().map(|card| card.info.id.to_string()).collect();
         write!(f, "there are {}", ids.join(", "))?;
-        self.absent.iter().try_for_each(|(api, why)| write!(f, "; none for {api} ({why})"))
+        self.absent.iter().try_for_each(|(api, why)| write!(f, "; none for {api}: {why}"))
     }
 }
 
@@ -571,6 +571,6 @@ mod tests {
         let none = Inventory { cards: vec![], absent: vec![(Api::Cuda, "no driver".to_owned())] };
         assert_eq!(none.to_string(), "there is none (CUDA: no driver)");
         let some = Inventory { cards: vec![card(DeviceId::OpenCl(0, 1), None)], ..none };
-        assert_eq!(some.to_string(), "there are opencl:0.1; none for CUDA (no driver)");
+        assert_eq!(some.to_string(), "there are opencl:0.1; none for CUDA: no driver");
     }
 }
