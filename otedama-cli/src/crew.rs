@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use otedama_core::engine::{EngineConfig, WorkerConfig};
 use otedama_core::epoch::Epoch;
+#[cfg(feature = "gpu")]
+use otedama_core::gpu::DeviceId;
 use otedama_core::topology::CpuId;
 use otedama_core::{Algorithm, Verifier, scan};
 
@@ -12,7 +14,7 @@ use otedama_core::{Algorithm, Verifier, scan};
 use crate::args::DeviceArgs;
 use crate::failure::Failure;
 #[cfg(feature = "gpu")]
-use crate::gpus::{self, Chosen};
+use crate::gpus;
 use crate::machine::Machine;
 
 /// How long a device may be silent before it is said to hang.
@@ -25,9 +27,10 @@ pub(crate) struct Wanted {
     /// The CPU's kernel by name; the fastest if none.
     pub(crate) kernel: Option<String>,
     #[cfg(feature = "gpu")]
-    chosen: Chosen,
+    cpu: bool,
+    /// The GPUs, and how each is used.
     #[cfg(feature = "gpu")]
-    options: scan::GpuOptions,
+    gpus: Vec<(DeviceId, scan::GpuOptions)>,
 }
 
 impl Wanted {
@@ -37,11 +40,13 @@ impl Wanted {
         kernel: Option<String>,
         #[cfg(feature = "gpu")] devices: &DeviceArgs,
     ) -> Result<Wanted, Failure> {
+        #[cfg(feature = "gpu")]
+        let chosen = gpus::choose_for(devices, kernel.as_deref())?;
         Ok(Wanted {
             #[cfg(feature = "gpu")]
-            chosen: gpus::choose_for(devices, kernel.as_deref())?,
+            cpu: chosen.cpu,
             #[cfg(feature = "gpu")]
-            options: gpus::options(devices),
+            gpus: chosen.gpus.iter().map(|gpu| (gpu.id, gpus::options(devices))).collect(),
             cpus,
             kernel,
         })
@@ -49,9 +54,21 @@ impl Wanted {
 
     fn cpu(&self) -> bool {
         #[cfg(feature = "gpu")]
-        return self.chosen.cpu;
+        return self.cpu;
         #[cfg(not(feature = "gpu"))]
         return true;
+    }
+
+    /// What GPUs that make a dataset are at, for a person; empty if none does.
+    pub(crate) fn making(&self) -> String {
+        #[cfg(feature = "gpu")]
+        let making = self
+            .gpus
+            .iter()
+            .filter_map(|(id, options)| Some(format!("{id} {}", gpus::making(&options.progress)?)));
+        #[cfg(not(feature = "gpu"))]
+        let making = std::iter::empty::<String>();
+        making.collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -76,10 +93,10 @@ impl Crew {
         let prover = scan::prover(algorithm, &machine.setup)?;
         let (mut workers, mut names) = (Vec::new(), Vec::new());
         #[cfg(feature = "gpu")]
-        for gpu in &wanted.chosen.gpus {
+        for (id, options) in &wanted.gpus {
             let verifier = Verifier::new(prover, machine.setup.clone());
-            workers.push(gpus::worker(algorithm, gpu.id, wanted.options, &machine.setup, &verifier));
-            names.push(gpu.id.to_string());
+            workers.push(gpus::worker(algorithm, *id, options.clone(), &machine.setup, &verifier));
+            names.push(id.to_string());
         }
         let watchdog = (!workers.is_empty()).then_some(WATCHDOG);
         if wanted.cpu() {

@@ -1,9 +1,15 @@
 //! Which devices work: what `--device` says, and what there is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use otedama_core::engine::{MakeWorker, WorkerConfig};
-use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory};
+use otedama_core::epoch::Progress;
+use otedama_core::gpu::{self, Api, Card, DeviceId, DeviceInfo, Inventory, KernelCache, watch};
 use otedama_core::measure::Worker;
 use otedama_core::scan::{GpuOptions, KernelError, Scanner, Setup, gpu_scanner};
 use otedama_core::{Algorithm, Verifier};
@@ -97,7 +103,7 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
 /// What there is, where a list found no GPU.
 fn there(inventory: &Inventory) -> String {
     let only_cpus = !inventory.cards.is_empty() && inventory.cards.iter().all(|card| card.info.is_cpu);
-    let note = if only_cpus { ", a CPU behind OpenCL: used by its own name only" } else { "" };
+    let note = if only_cpus { "; a CPU behind OpenCL is used by its own name only" } else { "" };
     format!("{inventory}{note}")
 }
 
@@ -120,15 +126,15 @@ pub(crate) fn worker(
 ) -> WorkerConfig {
     let (setup, verifier) = (setup.clone(), verifier.clone());
     let make: Box<MakeWorker> =
-        Box::new(move || Ok((scanner(algorithm, id, options, &setup)?, verifier.worker()?)));
+        Box::new(move || Ok((scanner(algorithm, id, options.clone(), &setup)?, verifier.worker()?)));
     WorkerConfig { cpu: None, make }
 }
 
-/// The same to be measured.
-pub(crate) fn measured(algorithm: Algorithm, id: DeviceId, options: GpuOptions, setup: &Setup) -> Worker {
-    let own = setup.clone();
-    let scanner = move || scanner(algorithm, id, options, &own);
-    Worker { cpu: None, setup: setup.clone(), scanner: Arc::new(scanner) }
+/// The same to be measured, its power too if there is a sensor.
+pub(crate) fn measured(algorithm: Algorithm, gpu: &DeviceInfo, options: GpuOptions, setup: &Setup) -> Worker {
+    let (id, own) = (gpu.id, setup.clone());
+    let scanner = move || scanner(algorithm, id, options.clone(), &own);
+    Worker { cpu: None, setup: setup.clone(), scanner: Arc::new(scanner), sensor: watch::sensor(gpu) }
 }
 
 /// A scanner on a device.
@@ -138,8 +144,57 @@ pub(crate) fn scanner(
     options: GpuOptions,
     setup: &Setup,
 ) -> Result<Box<dyn Scanner>, KernelError> {
-    gpu_scanner(algorithm, &gpu::open(id)?, options, setup)
+    let made = gpu_scanner(algorithm, &gpu::open(id)?, options, setup);
+    if let Some(note) = damaged(&KernelCache::user()) {
+        eprintln!("{note}");
+    }
+    made
 }
+
+/// What is to be said of kept kernels that were damaged; each once.
+fn damaged(cache: &KernelCache) -> Option<String> {
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    let all = cache.counts().broken;
+    let new = all.saturating_sub(SAID.fetch_max(all, Ordering::Relaxed));
+    let folder = cache.folder().filter(|_| new > 0)?.display();
+    Some(format!("kept kernels that were damaged or unsuited, now made again: {new} in {folder}"))
+}
+
+/// What is to be said of a device that makes a dataset; `None` while it does not.
+pub(crate) fn making(progress: &Progress) -> Option<String> {
+    let (done, total) = (progress.done_bytes(), progress.total_bytes());
+    (done < total)
+        .then(|| format!("makes its dataset: {} of {}", show::bytes(done >> 20 << 20), show::bytes(total)))
+}
+
+/// Does something while a bar shows the dataset that a device makes meanwhile. Raising `interrupted` ends the making.
+pub(crate) fn shown<T>(
+    progress: &Progress,
+    bar: &ProgressBar,
+    interrupted: &AtomicBool,
+    work: impl FnOnce() -> T,
+) -> T {
+    let (done, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while ended.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
+                if interrupted.load(Ordering::Relaxed) {
+                    progress.cancel();
+                }
+                if let Some(making) = making(progress) {
+                    bar.set_position(1000 * progress.done_bytes() / progress.total_bytes());
+                    bar.set_message(making);
+                }
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}
+
+/// How often somebody looks how far a dataset is.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// What a device is, for a person.
 pub(crate) fn line(info: &DeviceInfo) -> String {

@@ -82,6 +82,12 @@ impl Job {
         Job { epoch: Some(epoch), ..self }
     }
 
+    /// The same job with another target.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn with_target(&self, target: Target) -> Job {
+        Job { target, ..self.clone() }
+    }
+
     /// The same job with another version of its header: what a candidate of that version hashes.
     #[cfg(feature = "gpu")]
     pub(crate) fn with_version(&self, version: u32) -> Job {

@@ -61,7 +61,8 @@
 //! | [`measure`], [`power`], [`tune`] | benchmarks that check their results; joules; which kernel is fastest here | users, terminals |
 //!
 //! What is absent on purpose: this crate opens no socket, writes no log and prints nothing; only
-//! [`engine`], [`measure`] and [`tune`] read a clock, and the scanner for GPUs to size its launches and to know how old a temperature is; only [`tune`], [`epoch`] and `gpu`'s cache of
+//! [`engine`], [`measure`] and [`tune`] read a clock, and what drives GPUs to size launches, to know how old a
+//! temperature is and to average watts; only [`tune`], [`epoch`] and `gpu`'s cache of
 //! compiled kernels write files, and only where they are told to (a GPU that is opened without a word: below the
 //! user's cache folder); no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
 //! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use crate::algorithm::{Algorithm, EpochKind, Input};
 use crate::engine::{Assignment, Engine, EngineConfig, EngineError, Event, WorkSource, WorkerConfig};
 use crate::epoch::{Depth, Epoch, EpochSeed};
+#[cfg(feature = "gpu")]
+use crate::gpu::watch::{PowerMeter, Sensor};
 use crate::hash256::Hash256;
 use crate::job::{Candidate, Job, JobId, NonceRange, SearchSpace, VersionMask, VersionRange};
 use crate::power::EnergyMeter;
@@ -42,6 +44,9 @@ pub struct Worker {
     pub setup: Setup,
     /// Makes its scanner.
     pub scanner: Arc<MakeScanner>,
+    /// What tells a device's power, if there is such a sensor.
+    #[cfg(feature = "gpu")]
+    pub sensor: Option<Arc<dyn Sensor>>,
 }
 
 /// Makes a scanner, as often as one is wanted.
@@ -60,7 +65,8 @@ pub struct Measurement {
     pub hashes: u64,
     /// The rates of ten stretches of that time (fewer where an engine's slices are longer), for the spread.
     pub samples: Vec<HashRate>,
-    /// Energy the processor packages took, in joules, where the platform tells; `None` for a device.
+    /// Energy that the processor packages took, or the device if one was measured, in joules; `None` where nobody
+    /// tells.
     pub joules: Option<f64>,
     /// How deep an epoch it hashed with, if any; `None` for a device, which makes what it needs of the light part.
     pub depth: Option<Depth>,
@@ -74,7 +80,13 @@ impl Worker {
     /// A thread that hashes with a kernel.
     pub fn on_cpu(kernel: &'static Kernel, cpu: Option<CpuId>, setup: Setup) -> Worker {
         let own = setup.clone();
-        Worker { cpu, setup, scanner: Arc::new(move || kernel.scanner(&own)) }
+        Worker {
+            cpu,
+            setup,
+            scanner: Arc::new(move || kernel.scanner(&own)),
+            #[cfg(feature = "gpu")]
+            sensor: None,
+        }
     }
 }
 
@@ -82,6 +94,13 @@ impl Measurement {
     /// Hashes per second over the whole time.
     pub fn rate(&self) -> HashRate {
         HashRate::new(self.hashes, self.seconds)
+    }
+
+    /// Hashes per joule, which are hashes per second and watt, where the energy is known.
+    pub fn per_joule(&self) -> Option<HashRate> {
+        self.joules
+            .filter(|joules| *joules > 0.0)
+            .map(|joules| HashRate::from_hps(self.hashes as f64 / joules))
     }
 
     /// The slowest and the fastest stretch, relative to the whole: `(-0.03, 0.02)`.
@@ -143,14 +162,25 @@ pub fn run(
         move |event| faults.take(event)
     })?;
 
-    let meter = EnergyMeter::start();
+    let packages = EnergyMeter::start();
+    #[cfg(feature = "gpu")]
+    let mut device = first.sensor.clone().map(PowerMeter::start);
     let begun = Instant::now();
     running.store(true, Ordering::Relaxed);
     engine.replace(jobs.assignment(0));
-    let samples = watch(&engine, begun, plan.time, &mut progress);
+    let samples = watch(&engine, begun, plan.time, &mut |fraction, rate| {
+        #[cfg(feature = "gpu")]
+        device.as_mut().map(PowerMeter::look);
+        progress(fraction, rate)
+    });
     let stats = engine.stop();
     let seconds = begun.elapsed().as_secs_f64();
-    let joules = meter.and_then(EnergyMeter::stop).filter(|_| info.on_cpu());
+    let joules = packages.and_then(EnergyMeter::stop).filter(|_| info.on_cpu());
+    #[cfg(feature = "gpu")]
+    let joules = match device {
+        Some(mut device) => device.watts().map(|watts| watts * seconds),
+        None => joules,
+    };
 
     let hashes = stats.total_hashes();
     let mut fault = faults.first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -500,6 +530,17 @@ mod tests {
         }
     }
 
+    /// A sensor of a very small device.
+    #[cfg(feature = "gpu")]
+    struct HalfAWatt;
+
+    #[cfg(feature = "gpu")]
+    impl Sensor for HalfAWatt {
+        fn read(&self) -> crate::gpu::watch::Reading {
+            crate::gpu::watch::Reading { power: Some(0.5), ..Default::default() }
+        }
+    }
+
     #[test]
     fn a_device_is_made_once_warmed_up_and_judged_like_a_kernel() {
         for blind in [false, true] {
@@ -513,11 +554,25 @@ mod tests {
                 let info = ScannerInfo { device: "opencl:0.0".to_owned(), ..scanner.info().clone() };
                 Ok(Box::new(Device { scanner, info, blind }))
             };
-            let worker = Worker { cpu: None, setup, scanner: Arc::new(scanner) };
+            let worker = Worker {
+                cpu: None,
+                setup,
+                scanner: Arc::new(scanner),
+                #[cfg(feature = "gpu")]
+                sensor: blind.then(|| Arc::new(HalfAWatt) as Arc<dyn Sensor>),
+            };
             let plan = Plan { workers: vec![worker], ..plan(Algorithm::Scrypt, 0.2, 1) };
             let measurement = run(&plan, |_, _| true).unwrap();
             assert_eq!(made.load(Ordering::Relaxed), 1);
-            assert_eq!((measurement.scanner.device.as_str(), measurement.joules), ("opencl:0.0", None));
+            assert_eq!(measurement.scanner.device, "opencl:0.0");
+            // A device's energy is its sensor's, never the processor's.
+            let told = measurement.per_joule().map(HashRate::hps);
+            let expected = (cfg!(feature = "gpu") && blind).then(|| 2.0 * measurement.rate().hps());
+            assert!(
+                told.zip(expected).is_some_and(|(told, expected)| (told / expected - 1.0).abs() < 1e-6)
+                    || told == expected,
+                "{told:?} {expected:?}"
+            );
             assert_eq!(measurement.fault.is_some(), blind, "{:?}", measurement.fault);
         }
     }

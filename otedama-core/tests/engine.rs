@@ -338,6 +338,43 @@ fn a_device_that_keeps_failing_is_given_up_and_the_others_do_the_rest() {
     assert_eq!((stats.alive, stats.total_hashes() + stats.abandoned), (1, 4000));
 }
 
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_that_cannot_be_used_is_told_and_the_others_do_the_work() {
+    use otedama_core::gpu::{DeviceId, GpuError};
+
+    let wrong = |ordinal| {
+        let make = move || {
+            let reason = "two and two make five".to_owned();
+            Err(GpuError::Wrong { device: DeviceId::Cuda(ordinal), reason }.into())
+        };
+        WorkerConfig { cpu: None, make: Box::new(make) }
+    };
+    let (sink, events) = mailbox();
+    let workers = vec![wrong(0), fake(|_, space, _, _| done(space)), wrong(1)];
+    let engine = Engine::start(tiny_slices(), workers, NoMoreWork, sink).unwrap();
+    engine.replace(assignment(1, 800));
+    let events = wait_for(&events, is_idle);
+    let lost = events.iter().filter_map(|event| match event {
+        Event::WorkerLost { worker, reason } => Some((*worker, reason.as_str())),
+        _ => None,
+    });
+    let mut lost: Vec<_> = lost.collect();
+    lost.sort_unstable();
+    assert_eq!(
+        lost,
+        [
+            (0, "cuda:0 computes wrongly and is not used: two and two make five"),
+            (2, "cuda:1 computes wrongly and is not used: two and two make five"),
+        ]
+    );
+    let stats = engine.stop();
+    assert_eq!((stats.alive, stats.total_hashes()), (1, 800));
+    // With no other worker there is nothing to start.
+    let error = Engine::start(tiny_slices(), vec![wrong(3)], NoMoreWork, |_| ()).err().unwrap();
+    assert_eq!(error.to_string(), "cuda:3 computes wrongly and is not used: two and two make five");
+}
+
 #[test]
 fn a_hanging_worker_is_reported_and_does_not_keep_the_engine_from_stopping() {
     // Ends when the test does.

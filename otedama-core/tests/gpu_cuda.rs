@@ -7,8 +7,10 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use otedama_core::gpu::{self, DeviceId, Gpu, GpuError, PciAddress};
+use otedama_core::gpu::{self, DeviceId, Gpu, GpuError, PciAddress, watch};
+use otedama_core::measure::{self, Plan, Worker};
 use otedama_core::scan::{self, Candidates, GpuOptions, Scanner, Setup, StopFlag, gpu_scanner};
 use otedama_core::target::U256;
 use otedama_core::{Algorithm, Job, JobId, NonceRange, SearchSpace, Target, VersionMask, VersionRange};
@@ -17,9 +19,12 @@ use otedama_core::{Algorithm, Job, JobId, NonceRange, SearchSpace, Target, Versi
 fn with_fake(mode: &str, test: &str) {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("fake-cuda-{test}"));
     std::fs::create_dir_all(&dir).expect("a folder below target");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_cuda.c");
+    let cuda = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_cuda.c");
+    let nvml = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake_nvml.c");
     let kernels = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../kernels");
-    for name in ["libcuda.so", "libcuda.so.1"] {
+    for (name, source) in
+        [("libcuda.so", cuda), ("libcuda.so.1", cuda), ("libnvidia-ml.so", nvml), ("libnvidia-ml.so.1", nvml)]
+    {
         let arguments = ["-std=c11", "-O2", "-fPIC", "-shared", "-w", kernels, source, "-lm", "-o"];
         match Command::new("cc").args(arguments).arg(dir.join(name)).status() {
             Ok(status) => assert!(status.success(), "the fake does not compile"),
@@ -53,6 +58,11 @@ fn a_driver_too_old_for_the_kernel_is_told() {
 #[test]
 fn a_device_that_is_lost_in_a_scan_is_told() {
     with_fake("lost", "inner_lost");
+}
+
+#[test]
+fn a_cards_power_is_averaged_over_a_measurement() {
+    with_fake("", "inner_power");
 }
 
 fn device() -> Arc<dyn Gpu> {
@@ -148,4 +158,33 @@ fn inner_lost() {
     let error = (0..40).find_map(|_| found(scanner.as_mut()).err()).expect("the fake faults").to_string();
     assert!(error.starts_with("device failed: cuda:0 is lost: "), "{error}");
     assert!(error.ends_with("failed with CUDA_ERROR_ILLEGAL_ADDRESS (700)"), "{error}");
+}
+
+#[test]
+#[ignore = "run by the tests above, with the fake driver"]
+fn inner_power() {
+    let info = device().info().clone();
+    let sensor = watch::sensor(&info).expect("the fake has sensors");
+    let reading = sensor.read();
+    assert_eq!((reading.temperature, reading.power, reading.fan_rpm), (Some(61.0), Some(250.0), None));
+    let setup = Setup::detect();
+    let own = setup.clone();
+    let make = move || {
+        let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
+        gpu_scanner(Algorithm::Sha256d, &device(), options, &own)
+    };
+    let plan = Plan {
+        algorithm: Algorithm::Sha256d,
+        workers: vec![Worker { cpu: None, setup, scanner: Arc::new(make), sensor: Some(sensor) }],
+        time: Duration::from_millis(300),
+        roll_version: true,
+        epoch: None,
+    };
+    let measured = measure::run(&plan, |_, _| true).expect("the fake hashes");
+    assert_eq!(measured.fault, None);
+    // The counter of energy says more than the reading.
+    let watts = measured.joules.expect("it was measured") / measured.seconds;
+    assert!((watts / 300.0 - 1.0).abs() < 0.1, "{watts}");
+    let per_watt = measured.per_joule().expect("it was measured").hps();
+    assert!((per_watt * watts / measured.rate().hps() - 1.0).abs() < 1e-6);
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use otedama_core::engine::{Assignment, EngineConfig, Event, NoMoreWork, WorkerConfig};
 use otedama_core::gpu::{self, Api, Arg, CacheCounts, DeviceId, Gpu, GpuError, KernelCache};
-use otedama_core::scan::{self, Candidates, GpuOptions, ScanEnd, Scanner, Setup, StopFlag, gpu_scanner};
+use otedama_core::scan::{
+    self, Candidates, GpuOptions, ScanEnd, Scanned, Scanner, Setup, StopFlag, gpu_scanner,
+};
 use otedama_core::target::U256;
 use otedama_core::{
     Algorithm, Candidate, Engine, Job, JobId, NonceRange, SearchSpace, Target, Verifier, VersionMask,
@@ -268,29 +270,52 @@ fn hits_that_overflow_are_searched_again_and_full_candidates_go_on() {
     }
 }
 
+/// Scans, raises the stop flag after so many milliseconds, and says how long the scan then took to end.
+fn stopped_after(
+    pause: u64,
+    scanner: &mut dyn Scanner,
+    space: &SearchSpace,
+    found: &mut Candidates,
+) -> (Scanned, Duration) {
+    let stop = StopFlag::new();
+    thread::scope(|scope| {
+        let raised = scope.spawn(|| {
+            thread::sleep(Duration::from_millis(pause));
+            let raised = Instant::now();
+            stop.raise();
+            raised
+        });
+        let scanned = scanner.scan(space, &stop, found).expect("a space of the job's");
+        (scanned, raised.join().expect("no panic").elapsed())
+    })
+}
+
+/// 50 ms, and a launch that was under way: in most cases, for this machine may be busy with other things.
+fn assert_soon(mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    assert!(median <= Duration::from_millis(50 + 12), "{times:?}");
+}
+
 #[test]
 fn a_stopped_scan_says_how_far_it_came_and_can_be_gone_on_with() {
     let Some(device) = device() else { return };
     let (mut scanner, mut oracle) = (scanner(&device), oracle());
     let job = job(12);
     scanner.load(&job, None).expect("a job of its algorithm");
-    let (stop, mut found) = (StopFlag::new(), Candidates::with_capacity(100_000));
     let whole = space(5, (1 << 32) - 5, 0, 2);
-    let (scanned, took) = thread::scope(|scope| {
-        let raised = scope.spawn(|| {
-            thread::sleep(Duration::from_millis(300));
-            let raised = Instant::now();
-            stop.raise();
-            raised
-        });
-        let scanned = scanner.scan(&whole, &stop, &mut found).expect("a space of the job's");
-        (scanned, raised.join().expect("no panic").elapsed())
-    });
-    assert_eq!(scanned.end, ScanEnd::Stopped);
-    // 50 ms are the aim; this machine may be busy with other things.
-    assert!(took < Duration::from_millis(500), "{took:?}");
-    let done = scanned.tried / 2;
-    assert!(done > 0 && done < whole.nonces.count);
+    let mut found = Candidates::with_capacity(100_000);
+    let (mut times, mut left) = (Vec::new(), whole);
+    for pause in [300, 20, 33, 47, 61] {
+        let (scanned, took) = stopped_after(pause, scanner.as_mut(), &left, &mut found);
+        assert_eq!(scanned.end, ScanEnd::Stopped);
+        let done = scanned.tried / 2;
+        assert!(done > 0 && done < left.nonces.count);
+        left.nonces = NonceRange { start: left.nonces.start + done, count: left.nonces.count - done };
+        times.push(took);
+    }
+    assert_soon(times);
+    let done = left.nonces.start - whole.nonces.start;
     let part = SearchSpace { nonces: NonceRange { start: 5, count: done }, ..whole };
     assert_eq!(found.as_slice(), all(oracle.as_mut(), &job, part, 100_000));
 
@@ -313,24 +338,15 @@ fn a_batch_in_steps_is_given_up_between_two_and_counts_nothing() {
     scanner.load(&job, None).expect("a job of its algorithm");
     // Stopped at different moments, each scan going on where the last one stopped.
     let (mut found, mut start) = (Candidates::with_capacity(100_000), 9);
-    for pause in [3, 17, 40, 71] {
-        let stop = StopFlag::new();
-        let (scanned, took) = thread::scope(|scope| {
-            let raised = scope.spawn(|| {
-                thread::sleep(Duration::from_millis(pause));
-                let raised = Instant::now();
-                stop.raise();
-                raised
-            });
-            let whole = space(start, (1 << 32) - start, 0, 1);
-            let scanned = scanner.scan(&whole, &stop, &mut found).expect("a space of the job's");
-            (scanned, raised.join().expect("no panic").elapsed())
-        });
+    let mut times = Vec::new();
+    for pause in [3, 17, 40, 71, 23] {
+        let whole = space(start, (1 << 32) - start, 0, 1);
+        let (scanned, took) = stopped_after(pause, scanner.as_mut(), &whole, &mut found);
         assert_eq!(scanned.end, ScanEnd::Stopped);
-        // 50 ms are the aim; this machine may be busy with other things.
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        times.push(took);
         start += scanned.tried;
     }
+    assert_soon(times);
     // What was given up left nothing behind that a later batch counts.
     let scanned = scanner.scan(&space(start, 70, 0, 1), &StopFlag::new(), &mut found);
     assert_eq!(scanned.map(|scanned| scanned.tried).ok(), Some(70));
@@ -346,7 +362,7 @@ fn a_device_and_a_cpu_share_the_work_of_an_engine() {
         let (verifier, setup) = (verifier.clone(), setup.clone());
         let options = GpuOptions { intensity: Some(11), ..GpuOptions::default() };
         let make = move || {
-            let scanner = gpu_scanner(Algorithm::Sha256d, &device, options, &setup)?;
+            let scanner = gpu_scanner(Algorithm::Sha256d, &device, options.clone(), &setup)?;
             Ok((scanner, verifier.worker()?))
         };
         WorkerConfig { cpu: None, make: Box::new(make) }

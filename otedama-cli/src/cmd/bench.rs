@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use otedama_core::Algorithm;
 use otedama_core::algorithm::EpochKind;
 use otedama_core::epoch::{Depth, Epoch, EpochKey, Replicas};
@@ -80,10 +81,17 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
             if interrupted.load(Ordering::Relaxed) {
                 break;
             }
-            let worker = gpus::measured(algorithm, gpu.id, gpus::options(&args.devices), &machine.setup);
+            let options = gpus::options(&args.devices);
+            let progress = options.progress.clone();
+            let worker = gpus::measured(algorithm, gpu, options, &machine.setup);
             let name = format!("{algorithm} on {}", gpu.id);
-            match measure(name.clone(), algorithm, vec![worker], epoch.as_ref(), args, &interrupted) {
+            let bar = show::progress_bar(1000, name.clone());
+            let made = gpus::shown(&progress, &bar, &interrupted, || {
+                measure(&bar, algorithm, vec![worker], epoch.as_ref(), args, &interrupted)
+            });
+            match made {
                 Ok(result) => results.push((gpu.name.clone(), result)),
+                Err(_) if interrupted.load(Ordering::Relaxed) => break,
                 Err(failure) => failures.push(format!("{name}: {failure}")),
             }
         }
@@ -105,8 +113,10 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
         #[cfg(feature = "gpu")]
         chosen.gpus.iter().for_each(|gpu| println!("Device {}", gpus::line(gpu)));
         memories.iter().for_each(|memory| println!("{}", memory.to_line()));
-        println!();
-        print_results(&results)?;
+        if !results.is_empty() {
+            println!();
+            print_results(&results)?;
+        }
         #[cfg(feature = "rivals")]
         duels.iter().for_each(|duel| println!("{}", duel.to_line()));
     }
@@ -119,7 +129,7 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
         return Err(work(failures.join("; ")));
     }
     if interrupted.load(Ordering::Relaxed) {
-        return Err(work("interrupted: the last figure is of a shorter time"));
+        return Err(work("interrupted: the last figure, if there is one, is of a shorter time"));
     }
     Ok(())
 }
@@ -133,11 +143,12 @@ fn measure_kernel(
     interrupted: &AtomicBool,
 ) -> Result<Measurement, Failure> {
     let workers = cpus.iter().map(|&cpu| Worker::on_cpu(kernel, cpu, machine.setup_on(cpu))).collect();
-    measure(kernel.name().to_owned(), kernel.algorithm(), workers, epoch, args, interrupted)
+    let bar = show::progress_bar(1000, kernel.name().to_owned());
+    measure(&bar, kernel.algorithm(), workers, epoch, args, interrupted)
 }
 
 fn measure(
-    name: String,
+    bar: &ProgressBar,
     algorithm: Algorithm,
     workers: Vec<Worker>,
     epoch: Option<&Arc<Epoch>>,
@@ -151,7 +162,6 @@ fn measure(
         roll_version: !args.fixed_version,
         epoch: epoch.cloned(),
     };
-    let bar = show::progress_bar(1000, name);
     let result = measure::run(&plan, |fraction, rate| {
         bar.set_position((fraction * 1000.0) as u64);
         bar.set_message(rate.to_string());
@@ -375,7 +385,7 @@ impl Duel {
 
 fn to_json(device_name: &str, result: &Measurement) -> Value {
     let (low, high) = result.spread();
-    json!({
+    let mut object = json!({
         "algorithm": result.scanner.algorithm.name(),
         "kernel": result.scanner.kernel,
         "device": result.scanner.device,
@@ -393,16 +403,24 @@ fn to_json(device_name: &str, result: &Measurement) -> Value {
         "version_rolling": result.rolled,
         "verified": result.fault.is_none(),
         "fault": result.fault,
-    })
+    });
+    if let (Some(joules), Some(rate)) = (result.joules, result.per_joule()) {
+        object["watts"] = json!(joules / result.seconds);
+        object["hashes_per_second_per_watt"] = json!(rate.hps());
+    }
+    object
 }
 
 fn print_results(results: &[(String, Measurement)]) -> std::io::Result<()> {
-    let header =
-        ["algorithm", "kernel", "device", "threads", "hash rate", "spread", "J/hash", "memory", "verified"];
+    // A column for those whose power is known, if there are any.
+    let powered = results.iter().any(|(_, result)| result.per_joule().is_some());
+    let mut header = vec!["algorithm", "kernel", "device", "threads", "hash rate", "spread", "J/hash"];
+    header.extend(powered.then_some("per watt"));
+    header.extend(["memory", "verified"]);
     let mut table = show::table(&header);
     for (_, result) in results {
         let (low, high) = result.spread();
-        table.add_row([
+        let mut row = vec![
             result.scanner.algorithm.name().to_owned(),
             result.scanner.kernel.to_owned(),
             result.scanner.device.clone(),
@@ -410,12 +428,18 @@ fn print_results(results: &[(String, Measurement)]) -> std::io::Result<()> {
             result.rate().to_string(),
             format!("{:+.1} % {:+.1} %", low * 100.0, high * 100.0),
             joules_per_hash(result).map_or("-".to_owned(), |joules| format!("{joules:.3e}")),
+        ];
+        if powered {
+            row.push(result.per_joule().map_or("-".to_owned(), |rate| rate.to_string()));
+        }
+        row.extend([
             result
                 .scanner
                 .memory
                 .map_or("-".to_owned(), |(bytes, pages)| format!("{} in {pages}", show::bytes(bytes as u64))),
             if result.fault.is_none() { "yes" } else { "NO" }.to_owned(),
         ]);
+        table.add_row(row);
     }
     show::print_table(&table)
 }

@@ -85,13 +85,17 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
                 break Err(work(format!("{names} claimed nonce {} wrongly: {reason}", candidate.nonce)));
             }
             Ok(Event::WorkerLost { reason, .. }) => {
-                break Err(work(format!("a worker was lost: {reason}")));
+                bar.suspend(|| eprintln!("a worker was lost: {reason}"));
             }
+            Ok(Event::AllWorkersLost) => break Err(work("no worker is left")),
             Ok(Event::WorkerFailed { reason, pause, .. }) => {
                 bar.suspend(|| eprintln!("{reason}; tried again in {} s", pause.as_secs()));
             }
             Ok(Event::WorkerHangs { .. }) => break Err(work("a worker hangs: its device does not answer")),
-            Ok(Event::Idle) => break Ok(()),
+            Ok(Event::Idle) => match engine.stats().abandoned {
+                0 => break Ok(()),
+                left => break Err(work(format!("{left} attempts were lost with a worker: search again"))),
+            },
             Ok(_) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             // The sink lives as long as the engine.
             Err(mpsc::RecvTimeoutError::Disconnected) => break Err(work("the engine ended early")),
@@ -109,7 +113,11 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         }
         let hashes = engine.stats().total_hashes();
         bar.set_position(hashes);
-        bar.set_message(HashRate::new(hashes, begun.elapsed().as_secs_f64()).to_string());
+        let making = wanted.making();
+        bar.set_message(match making.is_empty() {
+            true => HashRate::new(hashes, begun.elapsed().as_secs_f64()).to_string(),
+            false => making,
+        });
     };
     bar.finish_and_clear();
     drop(dataset);

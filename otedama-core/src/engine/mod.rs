@@ -187,8 +187,8 @@ pub struct EngineConfig {
     pub versions_per_slice: u32,
     /// How many candidates a worker can hold before it proves them.
     pub candidates: usize,
-    /// How often a worker whose device fails ([`ScanError::Device`](crate::scan::ScanError::Device)) is made
-    /// anew before it is given up. A device that has worked for a minute may fail as often again.
+    /// How often a worker whose device fails ([`ScanError::is_retryable`](crate::scan::ScanError::is_retryable)) is made
+    /// anew before it is given up. One that computes wrongly is given up at once. A device that has worked for a minute may fail as often again.
     pub retries: u32,
     /// The pause before the first of these; each further one is twice as long.
     pub retry_pause: Duration,
@@ -222,7 +222,8 @@ impl Engine {
     ///
     /// # Errors
     /// If there are no workers, a CPU to pin to does not exist, or a scanner cannot be made. Nothing is
-    /// left running then.
+    /// left running then. A GPU that cannot be used is reported as lost ([`Event::WorkerLost`]) and the others work,
+    /// if there are any.
     pub fn start(
         config: EngineConfig,
         workers: Vec<WorkerConfig>,
@@ -248,8 +249,18 @@ impl Engine {
         }
         drop(ready);
         // An error drops the engine, which stops the workers that did start.
-        for outcome in readiness.iter().take(count) {
-            outcome?;
+        let mut unusable = Vec::new();
+        for (worker, outcome) in readiness.iter().take(count) {
+            match outcome {
+                Err(error) if error.is_of_a_gpu() => unusable.push((worker, error)),
+                outcome => outcome?,
+            }
+        }
+        if unusable.len() == count {
+            return unusable.into_iter().next().map_or(Err(EngineError::NoWorkers), |(_, error)| Err(error));
+        }
+        for (worker, error) in unusable {
+            engine.shared.lose(worker, error.to_string());
         }
         if shared.config.watchdog.is_some() {
             let watched = Arc::clone(&shared);
@@ -390,4 +401,15 @@ pub enum EngineError {
     /// The operating system gave no thread.
     #[error("cannot start a worker thread: {0}")]
     Spawn(#[source] std::io::Error),
+}
+
+impl EngineError {
+    /// Whether it is a GPU that cannot be used, which others can do without.
+    fn is_of_a_gpu(&self) -> bool {
+        match self {
+            #[cfg(feature = "gpu")]
+            EngineError::Kernel(KernelError::Device(_)) => true,
+            _ => false,
+        }
+    }
 }

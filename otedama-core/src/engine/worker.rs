@@ -18,23 +18,23 @@ pub(super) fn run(
     shared: &Shared,
     index: usize,
     config: WorkerConfig,
-    ready: &mpsc::Sender<Result<(), EngineError>>,
+    ready: &mpsc::Sender<(usize, Result<(), EngineError>)>,
 ) {
     if let Some(cpu) = config.cpu
         && let Err(error) = pin_current_thread(cpu)
     {
-        let _ = ready.send(Err(EngineError::Pin { cpu, error }));
+        let _ = ready.send((index, Err(EngineError::Pin { cpu, error })));
         return;
     }
     let mut make = config.make;
     let (scanner, verifier) = match made(index, &mut *make) {
         Ok(pair) => pair,
         Err(error) => {
-            let _ = ready.send(Err(error));
+            let _ = ready.send((index, Err(error)));
             return;
         }
     };
-    let _ = ready.send(Ok(()));
+    let _ = ready.send((index, Ok(())));
     let mut worker = Worker::new(shared, index, scanner, verifier);
     let mut failures = 0;
     loop {
@@ -43,7 +43,7 @@ pub(super) fn run(
         shared.leave(index);
         let (reason, device) = match outcome {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => (error.to_string(), matches!(error, ScanError::Device(_))),
+            Ok(Err(error)) => (error.to_string(), error.may_be_remade()),
             Err(panic) => (format!("panicked: {}", panic_message(&*panic)), false),
         };
         if let Some(attempts) = worker.in_hand {
@@ -152,8 +152,15 @@ impl Worker<'_> {
             let wanted = (slice.generation, slice.epoch.as_deref().map(Epoch::depth));
             if self.loaded != Some(wanted) {
                 self.shared.enter(self.index, 10);
-                self.scanner.load(&slice.job, slice.epoch.as_ref())?;
+                self.loaded = None;
+                let loaded = self.scanner.load_unless(&slice.job, slice.epoch.as_ref(), &slice.stop)?;
                 self.shared.leave(self.index);
+                if !loaded {
+                    // The work is dead, and its slice with it.
+                    self.in_hand = None;
+                    self.shared.put_down();
+                    continue;
+                }
                 self.loaded = Some(wanted);
             }
             let begun = Instant::now();

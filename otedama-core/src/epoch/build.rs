@@ -113,9 +113,14 @@ impl Progress {
     /// Shows the numbers of the build this one waits for.
     pub(super) fn mirror(&self, other: &Progress) {
         if !Arc::ptr_eq(&self.0, &other.0) {
-            self.0.done.store(other.done_bytes(), Ordering::Relaxed);
-            self.0.total.store(other.total_bytes(), Ordering::Relaxed);
+            self.show(other.done_bytes(), other.total_bytes());
         }
+    }
+
+    /// Says how many bytes are built, and how many there are in all.
+    pub(crate) fn show(&self, done: u64, total: u64) {
+        self.0.done.store(done, Ordering::Relaxed);
+        self.0.total.store(total, Ordering::Relaxed);
     }
 }
 

@@ -8,8 +8,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use xxhash_rust::xxh64::xxh64;
@@ -67,9 +67,14 @@ impl KernelCache {
     }
 
     /// Keeps kernels in the user's cache folder: `$XDG_CACHE_HOME/otedama/kernels`, or the same under `~/.cache`;
-    /// nothing if neither is known.
+    /// nothing if neither is known. There is one in a process, and its counts are of all devices.
     pub fn user() -> KernelCache {
-        KernelCache { folder: cache_folder().map(|folder| folder.join("kernels")), counts: Arc::default() }
+        static USER: OnceLock<KernelCache> = OnceLock::new();
+        let made = || KernelCache {
+            folder: cache_folder().map(|folder| folder.join("kernels")),
+            counts: Arc::default(),
+        };
+        USER.get_or_init(made).clone()
     }
 
     /// The folder, if there is one.

@@ -133,7 +133,7 @@ pub enum GpuError {
         /// Why not.
         reason: String,
     },
-    /// Whoever waited for a dataset has asked to stop.
+    /// Whoever waited for a dataset, or for the check with it, has asked to stop.
     #[error("making a dataset on {device} was cancelled")]
     Cancelled {
         /// The device.

@@ -21,15 +21,17 @@ use std::sync::Arc;
 use crate::algo::randomx::config::{RX_0, RX_2};
 use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
-use crate::job::Job;
+use crate::job::{Job, Work};
 
 pub use cache::{CacheCounts, KernelCache};
 pub use error::GpuError;
+pub(crate) use pace::GoOn;
 
 mod cache;
 mod cuda;
 mod error;
 mod opencl;
+mod pace;
 pub mod randomx;
 mod scrypt;
 mod sealed;
@@ -86,14 +88,15 @@ pub struct Inventory {
 }
 
 impl fmt::Display for Inventory {
-    /// One line: `there are cuda:0, opencl:0.0`, or why there is nothing.
+    /// One line: `there are cuda:0, opencl:0.0; none for CUDA: the reason`, or why there is nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.cards.is_empty() {
             let reasons: Vec<_> = self.absent.iter().map(|(api, why)| format!("{api}: {why}")).collect();
             return write!(f, "there is none ({})", reasons.join("; "));
         }
         let ids: Vec<_> = self.cards.iter().map(|card| card.info.id.to_string()).collect();
-        write!(f, "there are {}", ids.join(", "))
+        write!(f, "there are {}", ids.join(", "))?;
+        self.absent.iter().try_for_each(|(api, why)| write!(f, "; none for {api}: {why}"))
     }
 }
 
@@ -264,6 +267,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The entry point's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How many lanes a group has.
     pub fn group(&self) -> u32 {
         self.group
@@ -416,19 +424,52 @@ pub(crate) fn target_top(job: &Job) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
+/// What kernels of a function on headers take of a job by value: words that follow from its header, and its target.
+struct OfHeader<const WORDS: usize> {
+    words: [u32; WORDS],
+    target_top: u64,
+}
+
+impl<const WORDS: usize> OfHeader<WORDS> {
+    /// No job.
+    fn none() -> OfHeader<WORDS> {
+        OfHeader { words: [0; WORDS], target_top: 0 }
+    }
+
+    /// A job's.
+    fn of(job: &Job, words_of: fn(&[u8; 80]) -> [u32; WORDS], device: DeviceId) -> Result<Self, GpuError> {
+        let header = match job.work() {
+            Work::Blob { bytes, .. } => bytes.as_ref().try_into().ok(),
+            Work::Sealed { .. } => None,
+        };
+        let header = header.ok_or_else(|| GpuError::Unsuited {
+            device,
+            reason: format!("a job of {} has no header of 80 bytes", job.algorithm()),
+        })?;
+        Ok(OfHeader { words: words_of(header), target_top: target_top(job) })
+    }
+}
+
 /// One algorithm's search on one device: what a family of kernels has in a file of its own. The scanner over
 /// it is the same for all.
 pub(crate) trait Search: Send {
-    /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there.
+    /// Takes up a job: its header, and what its epoch needs on the device. Waits until that is there; the wait can be
+    /// given up. What is made by then is kept for another job of the epoch.
     fn load(
         &mut self,
         job: &Arc<Job>,
         epoch: Option<&Arc<Epoch>>,
         queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
     ) -> Result<(), GpuError>;
 
-    /// A launch covers a multiple of this many nonces.
+    /// Launches of a multiple of this many nonces waste nothing.
     fn granule(&self) -> u32;
+
+    /// A launch covers a multiple of this many nonces, which divides the granule.
+    fn least(&self) -> u32 {
+        self.granule()
+    }
 
     /// The most nonces one launch may cover, a multiple of the granule (memory for scratchpads).
     fn max_batch(&self) -> u32;
@@ -461,13 +502,16 @@ pub(crate) trait Search: Send {
 pub(crate) struct Batch<'a> {
     /// The first.
     pub(crate) first: u64,
-    /// How many, a multiple of the granule.
+    /// How many, a multiple of [`Search::least`].
     pub(crate) count: u32,
     /// Where hits go (layout: `otd_hit`); the caller has zeroed it.
     pub(crate) hits: &'a Buffer,
     /// How many it has room for.
     pub(crate) room: u32,
 }
+
+#[cfg(test)]
+pub(crate) use sealed::tests as sealed_samples;
 
 #[cfg(test)]
 mod tests {
@@ -526,5 +570,7 @@ mod tests {
         );
         let none = Inventory { cards: vec![], absent: vec![(Api::Cuda, "no driver".to_owned())] };
         assert_eq!(none.to_string(), "there is none (CUDA: no driver)");
+        let some = Inventory { cards: vec![card(DeviceId::OpenCl(0, 1), None)], ..none };
+        assert_eq!(some.to_string(), "there are opencl:0.1; none for CUDA: no driver");
     }
 }

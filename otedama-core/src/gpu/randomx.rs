@@ -13,13 +13,17 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Batch, Buffer, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Buffer, GoOn, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::algo::randomx::config::{Params, Revision};
-use crate::algo::randomx::dataset::{Dataset as _, Light};
 use crate::algo::randomx::superscalar::{Kind, Program};
 use crate::epoch::{Epoch, EpochKey, EpochSeed};
 use crate::job::{Job, Work};
 use crate::topology::NodeId;
+use items::Making;
+
+pub use items::Items;
+
+mod items;
 
 /// How many lanes a group has on a GPU: one warp, for warps wait for their slowest lane anyway.
 const GROUP: u32 = 32;
@@ -33,14 +37,8 @@ pub const STATE_WORDS: u64 = 44;
 /// Iterations of a program in one launch. A full H200 does 64 of them in some 15 ms; a launch costs microseconds.
 const ITERATIONS: u32 = 64;
 
-/// Dataset items in one launch.
-const ITEMS_PER_LAUNCH: u64 = 1 << 20;
-
 /// Hashes in flight for each multiprocessor, in both queues together: as many warps as its registers hold.
 const HASHES_PER_UNIT: u64 = 512;
-
-/// Dataset items that are compared with the CPU's after the device made them.
-const SAMPLES: u64 = 32;
 
 /// Device memory left to others: the display, the driver, small buffers.
 const RESERVE: u64 = 512 << 20;
@@ -136,14 +134,6 @@ pub struct Kernels {
     fingerprint: Kernel,
     finish: Kernel,
     items: Kernel,
-}
-
-/// What machines read items from, for one key: with [`Depth::Full`] the dataset in two parts, with
-/// [`Depth::Light`] the cache and the functions.
-pub struct Items {
-    first: Buffer,
-    /// `None` where the first part is all.
-    second: Option<Buffer>,
 }
 
 /// Memory for hashes in flight.
@@ -244,72 +234,6 @@ impl Kernels {
             programs: words(self.params.program_size as u64)?,
             reciprocals: words(self.params.program_size as u64)?,
         })
-    }
-
-    /// Makes what items come from for a key whose cache is given, waits for it, and compares a sample of the
-    /// dataset with the CPU's.
-    ///
-    /// # Errors
-    /// The device's failure; [`GpuError::Wrong`] if an item differs.
-    pub fn items(&self, queue: &mut dyn Queue, key: &[u8], cache: &[u8]) -> Result<Items, GpuError> {
-        let functions = Program::of_key(self.params, key);
-        let bytes: Vec<u8> = function_words(&functions).iter().flat_map(|word| word.to_le_bytes()).collect();
-        let cache_there = self.device.buffer(cache.len() as u64)?;
-        let functions_there = self.device.buffer(bytes.len() as u64)?;
-        queue.write(&cache_there, 0, cache)?;
-        queue.write(&functions_there, 0, &bytes)?;
-        if self.depth == Depth::Light {
-            queue.finish()?;
-            return Ok(Items { first: cache_there, second: Some(functions_there) });
-        }
-        let items = self.params.dataset_items();
-        let first = self.device.buffer(64 * self.part)?;
-        let rest = items - self.part;
-        let second = if rest > 0 { Some(self.device.buffer(64 * rest)?) } else { None };
-        for (part, begin, end) in [(Some(&first), 0, self.part), (second.as_ref(), self.part, items)] {
-            let Some(part) = part else { continue };
-            for at in (begin..end).step_by(ITEMS_PER_LAUNCH as usize) {
-                let to = end.min(at + ITEMS_PER_LAUNCH);
-                let groups = (to - at).div_ceil(self.group.into()) as u32;
-                let args = [
-                    Arg::Buffer(&cache_there),
-                    Arg::Buffer(&functions_there),
-                    Arg::Buffer(part),
-                    Arg::U64(begin),
-                    Arg::U64(at),
-                    Arg::U64(to),
-                ];
-                queue.launch(&self.items, groups, &args)?;
-            }
-        }
-        let made = Items { first, second };
-        let light = Light::new(self.params, cache, &functions);
-        for i in 0..SAMPLES {
-            // Those beside the seam of the two parts, then from the first to the last.
-            let index = match i {
-                0 => self.part - 1,
-                1 => self.part.min(items - 1),
-                _ => (items - 1) * (i - 2) / (SAMPLES - 3),
-            };
-            if self.item(queue, &made, index)? != light.item(index) {
-                return Err(GpuError::Wrong {
-                    device: self.device.info().id,
-                    reason: format!("item {index} of its RandomX dataset differs from the CPU's"),
-                });
-            }
-        }
-        Ok(made)
-    }
-
-    /// An item of a dataset, as the device holds it.
-    fn item(&self, queue: &mut dyn Queue, items: &Items, index: u64) -> Result<[u64; 8], GpuError> {
-        let (part, at) = match &items.second {
-            Some(second) if index >= self.part => (second, index - self.part),
-            _ => (&items.first, index),
-        };
-        let mut bytes = [0; 64];
-        queue.read(part, 64 * at, &mut bytes)?;
-        Ok(std::array::from_fn(|i| u64::from_le_bytes(bytes.as_chunks().0[i])))
     }
 
     /// Puts a blob on the device, whose nonce begins at byte `nonce_at`; hits are hashes whose top 64 bits are at
@@ -419,6 +343,8 @@ struct RandomX {
     memory: [Memory; 2],
     /// The items of the last key.
     items: Option<(EpochKey, Items)>,
+    /// Items whose making was given up, as far as they are.
+    making: Option<(EpochKey, Making)>,
     input: Option<Input>,
 }
 
@@ -457,11 +383,44 @@ impl RandomX {
                 done => break done?,
             }
         };
-        Ok(RandomX { kernels, memory, items: None, input: None })
+        Ok(RandomX { kernels, memory, items: None, making: None, input: None })
     }
 
     fn unsuited(&self, reason: String) -> GpuError {
         GpuError::Unsuited { device: self.kernels.device.info().id, reason }
+    }
+
+    /// Has the items of an epoch on the device, or goes on where making them was given up.
+    fn take_up(
+        &mut self,
+        epoch: &Epoch,
+        queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
+        let key = epoch.key();
+        if self.items.as_ref().is_some_and(|(made, _)| made == key) {
+            return Ok(());
+        }
+        let EpochSeed::Bytes(seed) = &key.seed else {
+            return Err(self.unsuited("an epoch with a number in place of a key".to_owned()));
+        };
+        // The old ones go first: there may be no room for two datasets.
+        self.items = None;
+        let mut making = match self.making.take().filter(|(begun, _)| begun == key) {
+            Some((_, making)) => making,
+            None => self.kernels.begin(queue, seed)?,
+        };
+        let cache = epoch.light().view(NodeId(0));
+        match self.kernels.make(&mut making, queue, cache, go_on) {
+            Ok(()) => {
+                self.items = Some((*key, self.kernels.check(making, queue, cache)?));
+                Ok(())
+            }
+            Err(error) => {
+                self.making = matches!(error, GpuError::Cancelled { .. }).then_some((*key, making));
+                Err(error)
+            }
+        }
     }
 }
 
@@ -471,6 +430,7 @@ impl Search for RandomX {
         job: &Arc<Job>,
         epoch: Option<&Arc<Epoch>>,
         queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
     ) -> Result<(), GpuError> {
         let same = Params::of(job.algorithm()).is_some_and(|params| params.name == self.kernels.params.name);
         let (true, Work::Blob { bytes, .. }, Some(slot)) =
@@ -483,15 +443,8 @@ impl Search for RandomX {
             )));
         };
         let epoch = epoch.ok_or_else(|| self.unsuited(format!("{} without an epoch", job.algorithm())))?;
-        if self.items.as_ref().is_none_or(|(key, _)| key != epoch.key()) {
-            let EpochSeed::Bytes(key) = &epoch.key().seed else {
-                return Err(self.unsuited("an epoch with a number in place of a key".to_owned()));
-            };
-            // The old items go first: there may be no room for two datasets.
-            self.items = None;
-            let items = self.kernels.items(queue, key, epoch.light().view(NodeId(0)))?;
-            self.items = Some((*epoch.key(), items));
-        }
+        self.input = None;
+        self.take_up(epoch, queue, go_on)?;
         let nonce = slot.offset..slot.offset + slot.width;
         self.input = Some(self.kernels.input(queue, bytes, nonce, target_top(job))?);
         queue.finish()
@@ -500,6 +453,10 @@ impl Search for RandomX {
     /// All there is memory for: a hash takes as long alone as among thousands.
     fn granule(&self) -> u32 {
         self.memory[0].hashes
+    }
+
+    fn least(&self) -> u32 {
+        self.kernels.group
     }
 
     fn max_batch(&self) -> u32 {
@@ -526,100 +483,4 @@ impl Search for RandomX {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::algorithm::Algorithm;
-    use crate::builders::{self, ItemsBy};
-    use crate::epoch::{self, EpochStore, Progress, StoreConfig};
-    use crate::gpu::{self, Api};
-    use crate::hash256::Digest;
-    use crate::job::JobId;
-    use crate::scan::{self, Attempt, Setup};
-    use crate::target::Target;
-    use crate::topology::Topology;
-
-    const ALGORITHM: Algorithm = Algorithm::RandomXV1;
-
-    fn device() -> Option<Arc<dyn Gpu>> {
-        let inventory = gpu::devices();
-        let Some(card) = inventory.cards.iter().find(|card| card.info.id.api() == Api::OpenCl) else {
-            println!("SKIPPED: no OpenCL device here ({inventory})");
-            return None;
-        };
-        Some(gpu::open(card.info.id).unwrap())
-    }
-
-    #[test]
-    fn the_builds_for_cuda_have_these_macros() {
-        for (name, params, depth) in [
-            ("randomx-v1", "rx/0", Depth::Full),
-            ("randomx-v2", "rx/2", Depth::Full),
-            ("randomx-v1-light", "rx/0", Depth::Light),
-        ] {
-            let params = Params::named(params).unwrap();
-            let build = otedama_kernels::BUILDS.iter().find(|build| build.name == name).unwrap();
-            assert_eq!(build.defines, all_defines(params, depth, GROUP, params.dataset_items()), "{name}");
-        }
-    }
-
-    #[test]
-    fn jobs_are_searched_in_both_slots_and_over_a_change_of_keys() {
-        let Some(device) = device() else { return };
-        let mut queue = device.queue().unwrap();
-        let queue = queue.as_mut();
-        let mut search = RandomX::new(&device, Params::of(ALGORITHM).unwrap(), queue).unwrap();
-        let hits = device.buffer(4 + 8 * 4).unwrap();
-        let batch = |first, count| Batch { first, count, hits: &hits, room: 4 };
-        let granule = search.granule();
-        assert!(search.max_batch() >= granule);
-        let early = search.enqueue(0, queue, 0, &batch(0, granule)).unwrap_err().to_string();
-        assert!(early.contains("before a job"), "{early}");
-
-        let store = EpochStore::new(StoreConfig::for_machine(&Topology::detect(), 1 << 30));
-        let builder = builders::builder(ALGORITHM, &Setup::detect().cpu, ItemsBy::default()).unwrap();
-        for (slot, key) in [b"one key", b"another"].into_iter().enumerate() {
-            let key = EpochKey::bytes(ALGORITHM, key).unwrap();
-            let epoch = store.get(&builder, &key, epoch::Depth::Light, &Progress::new()).unwrap();
-            let first = 0xffff_0000u64;
-            let blobs: Vec<Vec<u8>> = (first..first + u64::from(granule))
-                .map(|nonce| {
-                    let mut blob = vec![0x5a; 77];
-                    blob[39..43].copy_from_slice(&nonce.to_le_bytes()[..4]);
-                    blob
-                })
-                .collect();
-            let attempts: Vec<Attempt<'_>> = blobs.iter().map(|blob| Attempt::Bytes(blob)).collect();
-            let mut digests = vec![Digest::plain([0; 32]); blobs.len()];
-            let mut hasher =
-                scan::prover(ALGORITHM, &Setup::detect()).unwrap().hasher(&Setup::detect()).unwrap();
-            hasher.hash_many(&attempts, Some(&epoch), &mut digests).unwrap();
-            let best = digests.iter().map(|digest| *digest.pow.as_raw()).min_by_key(|hash| {
-                let mut hash = *hash;
-                hash.reverse();
-                hash
-            });
-            let target = Target::from_le_bytes(best.unwrap()).unwrap();
-            let job = Job::blob(JobId(1), ALGORITHM, &[0x5a; 77], None, target).unwrap().with_epoch(key);
-            let job = Arc::new(job);
-            let without = search.load(&job, None, queue).unwrap_err().to_string();
-            assert!(without.contains("without an epoch"), "{without}");
-            search.load(&job, Some(&epoch), queue).unwrap();
-            queue.zero(&hits, 0, hits.bytes()).unwrap();
-            for step in 0..search.steps() {
-                search.enqueue(slot, queue, step, &batch(first, granule)).unwrap();
-            }
-            let mut found = [0; 12];
-            queue.read(&hits, 0, &mut found).unwrap();
-            let index = digests.iter().position(|digest| digest.meets(ALGORITHM, &target)).unwrap();
-            assert_eq!(found[..4], [1, 0, 0, 0], "one hash is the best");
-            assert_eq!(found[4..], (first + index as u64).to_le_bytes());
-        }
-
-        let foreign = Job::blob(JobId(2), Algorithm::RandomXV2, &[0; 77], None, Target::MAX).unwrap();
-        let refused = search.load(&Arc::new(foreign), None, queue).unwrap_err().to_string();
-        assert!(refused.contains("kernels of rx/0"), "{refused}");
-        let many = search.max_batch() + granule;
-        let refused = search.enqueue(0, queue, 0, &batch(0, many)).unwrap_err().to_string();
-        assert!(refused.contains("there is memory for"), "{refused}");
-    }
-}
+mod tests;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Batch, Buffer, DeviceInfo, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, Buffer, DeviceId, DeviceInfo, GoOn, Gpu, GpuError, Kernel, OfHeader, Queue, Search};
 use crate::epoch::Epoch;
-use crate::job::{Job, Work};
+use crate::job::Job;
 use crate::primitive::sha256::{IV, block_from_bytes, compress};
 
 /// The group that the kernels are written for.
@@ -53,8 +53,8 @@ pub(super) fn search(gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
         end: program.kernel("scrypt_end", GROUP)?,
         lanes: plan.lanes,
         slots,
-        words: [0; WORDS],
-        target_top: 0,
+        device: gpu.info().id,
+        job: OfHeader::none(),
     }))
 }
 
@@ -65,8 +65,8 @@ struct Scrypt {
     end: Kernel,
     lanes: u32,
     slots: [Slot; 2],
-    words: [u32; WORDS],
-    target_top: u64,
+    device: DeviceId,
+    job: OfHeader<WORDS>,
 }
 
 /// A queue's own memory, for `lanes` hashes.
@@ -76,13 +76,14 @@ struct Slot {
 }
 
 impl Search for Scrypt {
-    fn load(&mut self, job: &Arc<Job>, _: Option<&Arc<Epoch>>, _: &mut dyn Queue) -> Result<(), GpuError> {
-        if let Work::Blob { bytes, .. } = job.work()
-            && let Ok(header) = bytes.as_ref().try_into()
-        {
-            self.words = words_of(header);
-        }
-        self.target_top = target_top(job);
+    fn load(
+        &mut self,
+        job: &Arc<Job>,
+        _: Option<&Arc<Epoch>>,
+        _: &mut dyn Queue,
+        _: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
+        self.job = OfHeader::of(job, words_of, self.device)?;
         Ok(())
     }
 
@@ -118,7 +119,7 @@ impl Search for Scrypt {
 
         if step == 0 {
             let mut args = [lanes; WORDS + 3];
-            for (arg, word) in args.iter_mut().zip(self.words) {
+            for (arg, word) in args.iter_mut().zip(self.job.words) {
                 *arg = Arg::U32(word);
             }
             args[WORDS..].copy_from_slice(&[first, lanes, Arg::Buffer(state)]);
@@ -133,7 +134,7 @@ impl Search for Scrypt {
             return Ok(());
         }
         let count = Arg::U32(count);
-        let top = Arg::U64(self.target_top);
+        let top = Arg::U64(self.job.target_top);
         let args = [Arg::Buffer(state), lanes, first, count, top, Arg::Buffer(hits), Arg::U32(room)];
         queue.launch(&self.end, groups, &args)
     }
@@ -212,7 +213,6 @@ const MAX_GAP: u32 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::DeviceId;
 
     fn plan(units: u32, memory: u64, max_buffer: u64) -> Plan {
         Plan::new(&DeviceInfo {

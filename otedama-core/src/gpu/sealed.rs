@@ -12,10 +12,11 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use otedama_kernels::ETHASH;
 
-use super::{Arg, Batch, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, GoOn, Gpu, GpuError, Kernel, Queue, Search, target_top};
 use crate::algo::ethash::{EthashEpoch, Light, Params};
 use crate::algo::kawpow::period_of;
 use crate::algorithm::Algorithm;
@@ -24,7 +25,7 @@ use crate::cpu::Cpu;
 use crate::epoch::{Epoch, EpochBuilder, EpochKey, EpochSeed, Progress};
 use crate::job::{Job, Work};
 use crate::topology::NodeId;
-use dag::{Dag, Layout};
+use dag::{Dag, Layout, Making};
 use period::Periods;
 
 mod dag;
@@ -56,9 +57,10 @@ struct Sealed {
     maker: Arc<Kernel>,
     function: Function,
     dag: Option<Dag>,
+    /// A dataset whose making was given up, as far as it is.
+    making: Option<Making>,
     ahead: Option<Ahead>,
     work: Option<Loaded>,
-    progress: Arc<Progress>,
 }
 
 /// What differs between the two functions: rows of 128 bytes and one kernel for a number of parts, or rows of 256
@@ -105,16 +107,10 @@ impl Sealed {
             maker: Arc::new(compile(gpu.as_ref(), 1, "ethash_dag")?),
             function,
             dag: None,
+            making: None,
             ahead: None,
             work: None,
-            progress: Arc::new(Progress::new()),
         })
-    }
-
-    /// Ends the making of a dataset that [`Search::load`] waits for; it then fails with [`GpuError::Cancelled`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the scanner's load takes no stop flag yet"))]
-    fn canceller(&self) -> Arc<Progress> {
-        Arc::clone(&self.progress)
     }
 
     fn unsuited(&self, reason: String) -> GpuError {
@@ -148,30 +144,73 @@ impl Sealed {
     }
 
     /// Has the epoch's dataset on the device, checked against the CPU.
-    fn take_up(&mut self, epoch: &Epoch, queue: &mut dyn Queue) -> Result<(), GpuError> {
-        if self.dag.as_ref().is_some_and(|dag| dag.key == *epoch.key()) {
+    fn take_up(
+        &mut self,
+        epoch: &Epoch,
+        queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
+        let key = epoch.key();
+        if self.dag.as_ref().is_some_and(|dag| dag.key == *key) {
             return Ok(());
         }
-        let which = self.epoch(epoch.key())?;
+        let which = self.epoch(key)?;
         let layout = self.layout(&which)?;
-        // The old one goes first: there may be no room for both.
+        // The old ones go first: there may be no room for two.
         self.dag = None;
+        self.making.take_if(|making| making.key() != key);
         let cache = epoch.light().view(NodeId(0));
         let light = Light::new(which.params().parents, cache, which.dataset_bytes());
-        let dag = match self.made_ahead(epoch.key())? {
+        self.wait_for_ahead(key, go_on)?;
+        let dag = match self.made_ahead(key)? {
             Some(dag) => dag,
-            None => {
-                let (wanted, total) = (layout.bytes() + cache.len() as u64, self.gpu.info().memory);
-                if wanted > total {
-                    return Err(GpuError::Memory { device: self.gpu.info().id, wanted, free: None, total });
-                }
-                let parts = layout.allocate(self.gpu.as_ref())?;
-                let empty = Dag { key: *epoch.key(), layout, parts };
-                Dag::make(self.gpu.as_ref(), &self.maker, empty, &light, queue, &self.progress)?
-            }
+            None => self.make(*key, layout, &light, queue, go_on)?,
         };
         dag.check(self.gpu.as_ref(), &light, queue)?;
         self.dag = Some(dag);
+        Ok(())
+    }
+
+    /// Makes a dataset, or goes on where that was given up.
+    fn make(
+        &mut self,
+        key: EpochKey,
+        layout: Layout,
+        light: &Light<'_>,
+        queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<Dag, GpuError> {
+        let gpu = self.gpu.as_ref();
+        let mut making = match self.making.take() {
+            Some(making) => making,
+            None => {
+                let wanted = layout.bytes() + light.cache().as_flattened().len() as u64;
+                let total = gpu.info().memory;
+                if wanted > total {
+                    return Err(GpuError::Memory { device: gpu.info().id, wanted, free: None, total });
+                }
+                let parts = layout.allocate(gpu)?;
+                Making::begin(gpu, Dag { key, layout, parts }, light)?
+            }
+        };
+        match making.run(gpu, &self.maker, light, queue, go_on) {
+            Ok(()) => Ok(making.done()),
+            Err(error) => {
+                self.making = matches!(error, GpuError::Cancelled { .. }).then_some(making);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for what is being made ahead, if it is this epoch.
+    fn wait_for_ahead(&self, key: &EpochKey, go_on: &mut GoOn<'_>) -> Result<(), GpuError> {
+        let Some(ahead) = self.ahead.as_ref().filter(|ahead| ahead.key == *key) else { return Ok(()) };
+        while ahead.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if !go_on(ahead.progress.done_bytes(), ahead.progress.total_bytes()) {
+                return Err(GpuError::Cancelled { device: self.gpu.info().id });
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
         Ok(())
     }
 
@@ -242,6 +281,7 @@ impl Search for Sealed {
         job: &Arc<Job>,
         epoch: Option<&Arc<Epoch>>,
         queue: &mut dyn Queue,
+        go_on: &mut GoOn<'_>,
     ) -> Result<(), GpuError> {
         let (Work::Sealed { header_hash }, Some(epoch)) = (job.work(), epoch) else {
             return Err(
@@ -249,7 +289,7 @@ impl Search for Sealed {
             );
         };
         self.work = None;
-        self.take_up(epoch, queue)?;
+        self.take_up(epoch, queue, go_on)?;
         self.take_up_kernel(job.height())?;
         self.look_ahead(epoch.key(), job.height());
         let (words, _) = header_hash.as_raw().as_chunks();
@@ -307,8 +347,14 @@ fn make_ahead(
     made.map_err(|_| GpuError::Cancelled { device: gpu.info().id })?;
     let light = Light::new(epoch.params().parents, &cache, epoch.dataset_bytes());
     let mut queue = gpu.queue()?;
-    Dag::make(gpu, maker, empty, &light, queue.as_mut(), progress)
+    let mut making = Making::begin(gpu, empty, &light)?;
+    let mut go_on = |done, total| {
+        progress.show(done, total);
+        !progress.is_cancelled()
+    };
+    making.run(gpu, maker, &light, queue.as_mut(), &mut go_on)?;
+    Ok(making.done())
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

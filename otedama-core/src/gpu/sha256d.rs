@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Arg, Batch, Gpu, GpuError, Kernel, Queue, Search, target_top};
+use super::{Arg, Batch, DeviceId, GoOn, Gpu, GpuError, Kernel, OfHeader, Queue, Search};
 use crate::epoch::Epoch;
-use crate::job::{Job, Work};
+use crate::job::Job;
 use crate::primitive::sha256::{IV, K, block_from_bytes, compress, round, small_sigma0, small_sigma1};
 
 /// The group that `sha256d_search` is written for.
@@ -17,23 +17,24 @@ const BITS: u32 = 80 * 8;
 pub(super) fn search(gpu: &Arc<dyn Gpu>) -> Result<Box<dyn Search>, GpuError> {
     let source = otedama_kernels::SHA256D;
     let kernel = gpu.compile(source.name, &source.text(), &[])?.kernel("sha256d_search", GROUP)?;
-    Ok(Box::new(Sha256d { kernel, words: [0; WORDS], target_top: 0 }))
+    Ok(Box::new(Sha256d { kernel, device: gpu.info().id, job: OfHeader::none() }))
 }
 
 struct Sha256d {
     kernel: Kernel,
-    words: [u32; WORDS],
-    target_top: u64,
+    device: DeviceId,
+    job: OfHeader<WORDS>,
 }
 
 impl Search for Sha256d {
-    fn load(&mut self, job: &Arc<Job>, _: Option<&Arc<Epoch>>, _: &mut dyn Queue) -> Result<(), GpuError> {
-        if let Work::Blob { bytes, .. } = job.work()
-            && let Ok(header) = bytes.as_ref().try_into()
-        {
-            self.words = words_of(header);
-        }
-        self.target_top = target_top(job);
+    fn load(
+        &mut self,
+        job: &Arc<Job>,
+        _: Option<&Arc<Epoch>>,
+        _: &mut dyn Queue,
+        _: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
+        self.job = OfHeader::of(job, words_of, self.device)?;
         Ok(())
     }
 
@@ -57,14 +58,14 @@ impl Search for Sha256d {
         &Batch { first, count, hits, room }: &Batch<'_>,
     ) -> Result<(), GpuError> {
         let mut args = [Arg::U32(0); WORDS + 5];
-        for (arg, word) in args.iter_mut().zip(self.words) {
+        for (arg, word) in args.iter_mut().zip(self.job.words) {
             *arg = Arg::U32(word);
         }
         // A job of SHA256d has 2^32 nonces.
         let rest = [
             Arg::U32(first as u32),
             Arg::U32(count),
-            Arg::U64(self.target_top),
+            Arg::U64(self.job.target_top),
             Arg::Buffer(hits),
             Arg::U32(room),
         ];

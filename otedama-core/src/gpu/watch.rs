@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
@@ -106,6 +107,66 @@ impl Sensor for Hwmon {
     }
 }
 
+/// The watts a card takes, averaged over a time: from its energy counter where it has one, else from readings of its
+/// power, each of which stands for the time since the one before.
+///
+/// Whoever owns it calls [`PowerMeter::look`] now and then, and [`PowerMeter::watts`] at the end or whenever a figure
+/// is wanted.
+pub struct PowerMeter {
+    sensor: Arc<dyn Sensor>,
+    first: (Instant, Reading),
+    last: (Instant, Reading),
+    /// Of the readings: joules, and the seconds they were summed over.
+    joules: f64,
+    seconds: f64,
+}
+
+impl PowerMeter {
+    /// Begins with a reading.
+    pub fn start(sensor: Arc<dyn Sensor>) -> PowerMeter {
+        let first = (Instant::now(), sensor.read());
+        PowerMeter { sensor, first, last: first, joules: 0.0, seconds: 0.0 }
+    }
+
+    /// Takes a reading, unless the last is fresh. Takes up to some milliseconds; for a card without an energy counter
+    /// the average is as good as this is often called, up to four times a second.
+    pub fn look(&mut self) {
+        if self.last.0.elapsed() >= LOOK {
+            self.take(Instant::now(), self.sensor.read());
+        }
+    }
+
+    /// Watts on the average since the start, after a last reading; `None` if the card does not tell.
+    pub fn watts(&mut self) -> Option<f64> {
+        self.take(Instant::now(), self.sensor.read());
+        self.average()
+    }
+
+    fn take(&mut self, now: Instant, reading: Reading) {
+        if let Some(watts) = reading.power {
+            let seconds = now.duration_since(self.last.0).as_secs_f64();
+            self.joules += watts * seconds;
+            self.seconds += seconds;
+        }
+        self.last = (now, reading);
+    }
+
+    fn average(&self) -> Option<f64> {
+        let ((begun, first), (now, last)) = (&self.first, &self.last);
+        let seconds = now.duration_since(*begun).as_secs_f64();
+        // A counter that starts again (a driver was loaded anew) says nothing.
+        let counted = first.energy.zip(last.energy).map(|(first, last)| last - first);
+        let (joules, seconds) = match counted.filter(|joules| *joules > 0.0) {
+            Some(joules) => (joules, seconds),
+            None => (self.joules, self.seconds),
+        };
+        (seconds > 0.0).then(|| joules / seconds)
+    }
+}
+
+/// How old a reading of a [`PowerMeter`] may be.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// When a card is too hot to work: from some temperature on, until it has cooled by a few degrees, so that it does not
 /// go on and off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,12 +235,66 @@ mod tests {
         assert_eq!(limit.limit(), 85);
     }
 
-    #[test]
-    fn a_card_of_the_kernels_is_read_from_its_files() {
-        let root = std::env::temp_dir().join(format!("otedama-hwmon-{}", std::process::id()));
+    /// A card's files, below a folder of the test's.
+    fn hwmon(name: &str) -> (PathBuf, PathBuf, PciAddress) {
+        let root = std::env::temp_dir().join(format!("otedama-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let pci = PciAddress { domain: 0, bus: 0x0a, device: 3 };
         let folder = root.join("bus/pci/devices/0000:0a:03.0/hwmon/hwmon7");
+        (root, folder, pci)
+    }
+
+    #[test]
+    fn power_is_averaged_over_the_readings() {
+        let (root, folder, pci) = hwmon("watts");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("temp1_input"), "50000\n").unwrap();
+        let mut meter = PowerMeter::start(Arc::new(Hwmon::find(&root, pci).unwrap()));
+        let begun = meter.first.0;
+        let mut at = |seconds: u64, microwatts: Option<u64>| {
+            match microwatts {
+                Some(microwatts) => fs::write(folder.join("power1_average"), microwatts.to_string()).unwrap(),
+                None => drop(fs::remove_file(folder.join("power1_average"))),
+            }
+            let reading = meter.sensor.read();
+            meter.take(begun + Duration::from_secs(seconds), reading);
+            meter.average()
+        };
+        // It tells nothing yet; then 100 W for a second and 250 W for two.
+        assert_eq!(at(10, None), None);
+        assert_eq!(at(11, Some(100_000_000)), Some(100.0));
+        assert_eq!(at(13, Some(250_000_000)), Some(200.0));
+        // Time without a reading does not count.
+        assert_eq!(at(99, None), Some(200.0));
+        let now = meter.watts();
+        assert_eq!(now, Some(200.0), "{now:?}");
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_counter_of_energy_is_better_than_readings() {
+        struct Counter;
+        impl Sensor for Counter {
+            fn read(&self) -> Reading {
+                Reading { energy: Some(5000.0), power: Some(1.0), ..Reading::default() }
+            }
+        }
+        let mut meter = PowerMeter::start(Arc::new(Counter));
+        let begun = meter.first.0;
+        let mut at = |seconds: u64, joules: f64| {
+            let reading = Reading { energy: Some(joules), power: Some(90.0), ..Reading::default() };
+            meter.take(begun + Duration::from_secs(seconds), reading);
+            meter.average()
+        };
+        assert_eq!(at(2, 5300.0), Some(150.0));
+        assert_eq!(at(4, 5400.0), Some(100.0));
+        // Its driver was loaded anew.
+        assert_eq!(at(5, 10.0), Some(90.0));
+    }
+
+    #[test]
+    fn a_card_of_the_kernels_is_read_from_its_files() {
+        let (root, folder, pci) = hwmon("hwmon");
         assert!(Hwmon::find(&root, pci).is_none());
         fs::create_dir_all(&folder).unwrap();
         assert!(Hwmon::find(&root, pci).is_none(), "nothing to read");

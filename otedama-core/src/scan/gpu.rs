@@ -14,9 +14,11 @@
 //!   go on step by step; a raised stop flag is seen between two steps, and the batches under way count nothing.
 //! - A buffer of hits that overflows (a target nearly everything meets) makes the scanner search the column
 //!   again in halves, so no hit is lost, and `Full` means what it means for a CPU.
+//! - With an epoch the device first proves itself on one nonce whose hash the CPU knows (`check`).
 //! - A kernel looks at the top of a target only. Its hits are hashed on the CPU: near misses are dropped here,
 //!   but a hit whose top is wrong is passed on, so that the verifier refuses it and the device's fault is seen.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,13 +27,18 @@ use super::{
     StopFlag, check_load, check_scan, prover, watched,
 };
 use crate::algorithm::{Algorithm, EpochKind};
-use crate::epoch::Epoch;
+use crate::epoch::{Epoch, Progress};
 use crate::gpu::watch::{self, TemperatureLimit};
-use crate::gpu::{self, Batch, Buffer, Gpu, GpuError, Queue, Search};
+use crate::gpu::{self, Batch, Buffer, DeviceId, GoOn, Gpu, GpuError, Queue, Search};
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, NonceRange, SearchSpace, VersionRange, Work};
 use crate::selftest;
 use crate::target::U256;
+use check::Era;
+
+mod check;
+#[cfg(test)]
+mod tests;
 
 /// How long a launch, or a step of one, should take. Two are under way at a time, so a scan stops within some 30 ms.
 const LAUNCH: Duration = Duration::from_millis(12);
@@ -49,24 +56,28 @@ const MAX_VERSIONS: u32 = 64;
 const ROOM: u32 = 1024;
 
 /// How a device is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct GpuOptions {
     /// Nonces per launch as a power of two, 1 to 25 and up to what the device's memory allows; `None` finds the
     /// number that makes launches of some 12 ms.
     pub intensity: Option<u8>,
     /// When an engine lets the device rest, if its temperature can be read; `None` never does.
     pub limit: Option<TemperatureLimit>,
+    /// Shows how far a dataset is that is being made on the device. When it is cancelled, no more are made and
+    /// [`Scanner::load`] fails with [`GpuError::Cancelled`].
+    pub progress: Progress,
 }
 
 impl Default for GpuOptions {
     /// Launches of some 12 ms; a rest at 85 degrees.
     fn default() -> GpuOptions {
-        GpuOptions { intensity: None, limit: Some(TemperatureLimit::default()) }
+        GpuOptions { intensity: None, limit: Some(TemperatureLimit::default()), progress: Progress::new() }
     }
 }
 
 /// A scanner on a device, which has found the known nonces there are for its algorithm (those that need no
-/// epoch).
+/// epoch). With an epoch it finds one whose hash the CPU knows, whenever it takes up another epoch or KawPow's next
+/// period; otherwise [`Scanner::load`] fails with [`GpuError::Wrong`].
 ///
 /// # Errors
 /// If there is no kernel for the algorithm, it does not compile, or it computes wrongly: [`KernelError::Device`].
@@ -78,13 +89,14 @@ pub fn gpu_scanner(
 ) -> Result<Box<dyn Scanner>, KernelError> {
     let search = gpu::search(algorithm, gpu)?;
     let prover = prover(algorithm, setup)?.hasher(setup)?;
+    let limit = options.limit;
     let mut scanner = GpuScanner::new(algorithm, gpu, search, prover, options)?;
     if algorithm.spec().epoch == EpochKind::None {
         selftest::scanner(&mut scanner)
             .map_err(|error| GpuError::Wrong { device: gpu.info().id, reason: error.to_string() })?;
     }
     let scanner = Box::new(scanner);
-    Ok(match options.limit.zip(watch::sensor(gpu.info())) {
+    Ok(match limit.zip(watch::sensor(gpu.info())) {
         Some((limit, sensor)) => watched(scanner, sensor, limit),
         None => scanner,
     })
@@ -109,8 +121,12 @@ struct GpuScanner {
     lines: [Line; 2],
     room: u32,
     prover: Box<dyn Hasher>,
+    device: DeviceId,
     job: Option<Arc<Job>>,
     epoch: Option<Arc<Epoch>>,
+    /// What the device has proven itself with.
+    checked: Option<Era>,
+    progress: Progress,
     /// The index of the version that the search has loaded.
     loaded: Option<u32>,
     /// Nonces per launch: a multiple of the granule.
@@ -121,6 +137,8 @@ struct GpuScanner {
     hits: Vec<(u64, u32)>,
     /// Read from a buffer of hits.
     bytes: Vec<u8>,
+    /// What is hashed on the CPU.
+    message: Vec<u8>,
 }
 
 /// A queue with its buffer for hits, and the launch that is under way in it.
@@ -185,13 +203,17 @@ impl GpuScanner {
             lines: [line()?, line()?],
             room,
             prover,
+            device: gpu.info().id,
             job: None,
             epoch: None,
+            checked: None,
+            progress: options.progress,
             loaded: None,
             batch: 0,
             adapts: fixed.is_none(),
             hits: Vec::new(),
             bytes: vec![0; hits_bytes as usize],
+            message: Vec::new(),
             search,
         };
         scanner.batch = scanner.whole(fixed.unwrap_or(granule).into());
@@ -208,14 +230,24 @@ impl GpuScanner {
         (nonces / u64::from(granule)).clamp(1, most.into()) as u32 * granule
     }
 
-    fn load_version(&mut self, index: u32) -> Result<(), GpuError> {
+    fn take_up(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
+        (self.job, self.epoch, self.loaded) = (Some(Arc::clone(job)), epoch.cloned(), None);
+        self.load_version(0, go_on)
+    }
+
+    fn load_version(&mut self, index: u32, go_on: &mut GoOn<'_>) -> Result<(), GpuError> {
         let Some(job) = self.job.as_ref().filter(|_| self.loaded != Some(index)) else { return Ok(()) };
         let versioned = match (job.version_mask(), job.version()) {
             (Some(mask), Some(base)) => &Arc::new(job.with_version(mask.version(base, index))),
             _ => job,
         };
         self.loaded = None;
-        self.search.load(versioned, self.epoch.as_ref(), self.lines[0].queue.as_mut())?;
+        self.search.load(versioned, self.epoch.as_ref(), self.lines[0].queue.as_mut(), go_on)?;
         self.loaded = Some(index);
         Ok(())
     }
@@ -265,7 +297,7 @@ impl GpuScanner {
                     done = skipped;
                     break 'all;
                 }
-                self.load_version(version)?;
+                self.load_version(version, &mut |_, _| true)?;
                 self.launch(slot, piece, version)?;
                 slot = 1 - slot;
             }
@@ -299,7 +331,7 @@ impl GpuScanner {
             return Ok(());
         };
         // A batch fits 32 bits, and so does the next multiple of the granule (`whole`).
-        let count = (launch.nonces.count as u32).next_multiple_of(self.search.granule().max(1));
+        let count = (launch.nonces.count as u32).next_multiple_of(self.search.least().max(1));
         let batch = Batch { first: launch.nonces.start, count, hits: &line.hits, room: self.room };
         self.search.enqueue(slot, line.queue.as_mut(), launch.step, &batch)?;
         launch.step += 1;
@@ -363,30 +395,36 @@ impl GpuScanner {
         Ok(Collected::Taken)
     }
 
+    /// The CPU's hash of a candidate.
+    fn digest(&mut self, job: &Job, candidate: &Candidate) -> Result<Digest, ScanError> {
+        self.message.clear();
+        let attempt = match job.work() {
+            Work::Sealed { header_hash } => {
+                Attempt::Sealed { header_hash, nonce: candidate.nonce, height: job.height() }
+            }
+            Work::Blob { .. } => {
+                job.append_bytes(candidate, &mut self.message);
+                Attempt::Bytes(&self.message)
+            }
+        };
+        let mut digest = [Digest::plain([0; 32])];
+        self.prover
+            .hash_many(&[attempt], self.epoch.as_ref(), &mut digest)
+            .map_err(|error| ScanError::Device(format!("a nonce cannot be proven: {error}")))?;
+        Ok(digest[0])
+    }
+
     /// Hashes the hits and keeps those that meet the target. If the candidates are full, says at which nonce: none
     /// of that nonce's candidates are kept.
     fn prove(&mut self, job: &Job, found: &mut Candidates) -> Result<Result<(), u64>, ScanError> {
         let (mut current, mut before) = (None, 0);
-        let mut message = Vec::new();
-        for &(nonce, index) in &self.hits {
+        for (nonce, index) in mem::take(&mut self.hits) {
             if current != Some(nonce) {
                 (current, before) = (Some(nonce), found.as_slice().len());
             }
             let version = job.version_mask().zip(job.version()).map(|(mask, base)| mask.version(base, index));
             let candidate = Candidate { nonce, version };
-            let attempt = match job.work() {
-                Work::Sealed { header_hash } => Attempt::Sealed { header_hash, nonce, height: job.height() },
-                Work::Blob { .. } => {
-                    message.clear();
-                    job.append_bytes(&candidate, &mut message);
-                    Attempt::Bytes(&message)
-                }
-            };
-            let mut digest = [Digest::plain([0; 32])];
-            self.prover
-                .hash_many(&[attempt], self.epoch.as_ref(), &mut digest)
-                .map_err(|error| ScanError::Device(format!("a hit cannot be proven: {error}")))?;
-            if is_near_miss(&digest[0], job) {
+            if is_near_miss(&self.digest(job, &candidate)?, job) {
                 continue;
             }
             if found.push(candidate).is_err() {
@@ -430,14 +468,39 @@ impl Scanner for GpuScanner {
     }
 
     fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError> {
+        self.load_unless(job, epoch, &StopFlag::new()).map(|_| ())
+    }
+
+    fn load_unless(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        stop: &StopFlag,
+    ) -> Result<bool, ScanError> {
         let expected = self.info.algorithm;
         if expected.spec().epoch != EpochKind::None {
             check_load(expected, job, epoch)?;
         } else if job.algorithm() != expected {
             return Err(ScanError::WrongAlgorithm { expected, found: job.algorithm() });
         }
-        (self.job, self.epoch, self.loaded) = (Some(Arc::clone(job)), epoch.cloned(), None);
-        Ok(self.load_version(0)?)
+        self.settle()?;
+        let progress = self.progress.clone();
+        let mut go_on = |done, total| {
+            progress.show(done, total);
+            !stop.is_raised() && !progress.is_cancelled()
+        };
+        let taken = self.take_up(job, epoch, &mut go_on).map_err(ScanError::from);
+        let checked = taken.and_then(|()| epoch.map_or(Ok(()), |epoch| self.check(job, epoch, stop)));
+        match checked {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.job = None;
+                match error {
+                    ScanError::Gpu(GpuError::Cancelled { .. }) if stop.is_raised() => Ok(false),
+                    error => Err(error),
+                }
+            }
+        }
     }
 
     fn scan(

@@ -54,6 +54,21 @@ pub trait Scanner: Send {
     /// If the job is of another algorithm or lacks its epoch.
     fn load(&mut self, job: &Arc<Job>, epoch: Option<&Arc<Epoch>>) -> Result<(), ScanError>;
 
+    /// As [`Scanner::load`], but gives up when `stop` is raised and then says `false`: no job is loaded. A device that
+    /// makes a dataset looks at the flag every few milliseconds, keeps what it has made, and goes on with it when it
+    /// is given a job of the same epoch. Anything else is loaded too soon to be stopped.
+    ///
+    /// # Errors
+    /// As [`Scanner::load`].
+    fn load_unless(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        _stop: &StopFlag,
+    ) -> Result<bool, ScanError> {
+        self.load(job, epoch).map(|()| true)
+    }
+
     /// Tries every attempt in `space` for the loaded job, in order of nonces, and appends those that
     /// meet the target to `found`. Blocks; returns early when `stop` is raised (within about a
     /// millisecond on a CPU; RandomX takes some 40 ms, a GPU some 30 ms) or `found` is full. Allocates nothing
@@ -282,19 +297,26 @@ pub enum ScanError {
     /// A device failed.
     #[error("device failed: {0}")]
     Device(String),
-}
-
-#[cfg(feature = "gpu")]
-impl From<crate::gpu::GpuError> for ScanError {
-    fn from(error: crate::gpu::GpuError) -> ScanError {
-        ScanError::Device(error.to_string())
-    }
+    /// A GPU failed, or computes wrongly.
+    #[cfg(feature = "gpu")]
+    #[error("device failed: {0}")]
+    Gpu(#[from] crate::gpu::GpuError),
 }
 
 impl ScanError {
     /// Whether the same scan may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ScanError::NoEpoch(_) | ScanError::Device(_))
+        matches!(self, ScanError::NoEpoch(_)) || self.may_be_remade()
+    }
+
+    /// Whether a device failed that may work when its scanner is made anew.
+    pub(crate) fn may_be_remade(&self) -> bool {
+        match self {
+            ScanError::Device(_) => true,
+            #[cfg(feature = "gpu")]
+            ScanError::Gpu(error) => error.is_retryable(),
+            _ => false,
+        }
     }
 }
 

@@ -55,6 +55,15 @@ impl Scanner for Watched {
         self.scanner.load(job, epoch)
     }
 
+    fn load_unless(
+        &mut self,
+        job: &Arc<Job>,
+        epoch: Option<&Arc<Epoch>>,
+        stop: &StopFlag,
+    ) -> Result<bool, ScanError> {
+        self.scanner.load_unless(job, epoch, stop)
+    }
+
     fn scan(
         &mut self,
         space: &SearchSpace,

@@ -2,21 +2,15 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::time::{Duration, Instant};
 
 use crate::algo::ethash::{ITEM_BYTES, Item, Light};
 use crate::algo::kawpow::Kiss99;
-use crate::epoch::{EpochKey, Progress};
+use crate::epoch::EpochKey;
+use crate::gpu::pace::{GoOn, Pace, Upload};
 use crate::gpu::{Arg, Buffer, Gpu, GpuError, Kernel, Queue};
 
 /// Items that are computed again on the CPU, beside the first and the last of each part.
 const SAMPLES: u32 = 256;
-
-/// Items of the first launch: nobody knows yet how long one takes.
-const FIRST_LAUNCH: u32 = 1 << 12;
-
-/// How long a launch should take: a screen on the same card stays alive, and a cancelled one is soon over.
-const LAUNCH: Duration = Duration::from_millis(12);
 
 /// How a dataset lies in buffers: 1, 2 or 4, as many rows in each but the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,50 +74,77 @@ pub(super) struct Dag {
     pub(super) parts: Vec<Buffer>,
 }
 
-impl Dag {
-    /// Computes all items on the device, launch by launch.
+/// A dataset that is being made.
+pub(super) struct Making {
+    dag: Dag,
+    cache: Upload,
+    /// Items that are there.
+    done: u32,
+    pace: Pace,
+}
+
+impl Making {
+    /// Nothing yet of a dataset, whose parts are there.
+    pub(super) fn begin(gpu: &dyn Gpu, empty: Dag, light: &Light<'_>) -> Result<Making, GpuError> {
+        let cache = gpu.buffer(light.cache().as_flattened().len() as u64)?;
+        Ok(Making { dag: empty, cache: Upload::to(cache), done: 0, pace: Pace::new() })
+    }
+
+    /// The epoch whose dataset it is.
+    pub(super) fn key(&self) -> &EpochKey {
+        &self.dag.key
+    }
+
+    /// Computes all items on the device, launch by launch; `light` is the same each time.
     ///
     /// # Errors
-    /// The device's, or [`GpuError::Cancelled`].
-    pub(super) fn make(
+    /// The device's, or [`GpuError::Cancelled`]: it can then be called again.
+    pub(super) fn run(
+        &mut self,
         gpu: &dyn Gpu,
         kernel: &Kernel,
-        mut dag: Dag,
         light: &Light<'_>,
         queue: &mut dyn Queue,
-        progress: &Progress,
-    ) -> Result<Dag, GpuError> {
-        let cancelled = |_| GpuError::Cancelled { device: gpu.info().id };
-        let bytes = light.cache().as_flattened();
-        let cache = gpu.buffer(bytes.len() as u64)?;
-        queue.write(&cache, 0, bytes)?;
-        let mut batch = FIRST_LAUNCH;
-        for (part, out) in (0..).zip(&mut dag.parts) {
-            let (first, items) = dag.layout.part(part);
-            let mut at = 0;
-            while at < items {
-                progress.check().map_err(cancelled)?;
-                let count = batch.min(items - at);
+        go_on: &mut GoOn<'_>,
+    ) -> Result<(), GpuError> {
+        let layout = self.dag.layout;
+        let items = layout.rows * layout.row_items;
+        let mut go_on = |done: u32| match go_on(u64::from(done) * ITEM_BYTES as u64, layout.bytes()) {
+            true => Ok(()),
+            false => Err(GpuError::Cancelled { device: gpu.info().id }),
+        };
+        go_on(self.done)?;
+        while self.cache.step(queue, light.cache().as_flattened())? {
+            go_on(self.done)?;
+        }
+        while self.done < items {
+            let (part, at) = layout.place(self.done);
+            let left = layout.part(part as u32).1 - at;
+            let (cache, out, first) = (&self.cache.buffer, &self.dag.parts[part], self.done);
+            self.done += self.pace.step(queue, left.into(), |queue, count| {
                 let args = [
-                    Arg::Buffer(&cache),
+                    Arg::Buffer(cache),
                     Arg::U32(light.cache().len() as u32),
                     Arg::U32(light.parents()),
                     Arg::Buffer(out),
-                    Arg::U32(first + at),
+                    Arg::U32(first),
                     Arg::U32(count),
                     Arg::U32(at),
                 ];
-                let begun = Instant::now();
-                queue.launch(kernel, count.div_ceil(kernel.group()), &args)?;
-                queue.finish()?;
-                at += count;
-                batch = next_batch(count, begun.elapsed());
-                progress.add(count as usize * ITEM_BYTES).map_err(cancelled)?;
-            }
+                queue.launch(kernel, count.div_ceil(kernel.group()), &args)
+            })?;
+            go_on(self.done)?;
         }
-        Ok(dag)
+        Ok(())
     }
 
+    /// The dataset, after [`Making::run`].
+    pub(super) fn done(self) -> Dag {
+        self.dag
+    }
+}
+
+impl Dag {
     /// Compares items with the CPU's: the ends of each part, and some at random.
     ///
     /// # Errors
@@ -151,12 +172,6 @@ impl Dag {
         }
         Ok(())
     }
-}
-
-/// Items of the next launch, from how many took how long: four times as many at most, for the first are few.
-fn next_batch(count: u32, took: Duration) -> u32 {
-    let wanted = f64::from(count) * LAUNCH.as_secs_f64() / took.as_secs_f64().max(1e-6);
-    (wanted as u32).clamp(count / 4, count.saturating_mul(4)).max(256)
 }
 
 #[cfg(test)]
@@ -188,14 +203,5 @@ mod tests {
             assert_eq!(next as u64, 2 * rows, "{layout:?}");
             assert_eq!(layout.bytes(), rows * 128);
         }
-    }
-
-    #[test]
-    fn launches_grow_and_shrink_towards_their_time() {
-        assert_eq!(next_batch(4096, Duration::from_micros(10)), 4 * 4096);
-        assert_eq!(next_batch(4096, LAUNCH), 4096);
-        assert_eq!(next_batch(1 << 20, LAUNCH * 2), 1 << 19);
-        assert_eq!(next_batch(1 << 20, LAUNCH * 100), 1 << 18);
-        assert_eq!(next_batch(100, LAUNCH * 100), 256);
     }
 }
