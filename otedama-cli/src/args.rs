@@ -9,6 +9,8 @@ use otedama_core::cpu::Isa;
 use otedama_core::epoch::Depth;
 use otedama_core::{Algorithm, Difficulty, Target, VersionMask};
 use otedama_pool::client::{Fingerprint, PoolUrl};
+use otedama_pool::config::Priority;
+use otedama_pool::config::values::Secret;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -125,12 +127,20 @@ pub(crate) enum Command {
 #[cfg(feature = "gpu")]
 #[derive(Args, Debug)]
 pub(crate) struct DeviceArgs {
-    /// Where to run: cpu, cuda:0, opencl:0.1, cuda:all, opencl:all, all, or several
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu")]
+    /// Where to run: cpu, cuda:0, opencl:0.1, gpu:all, cuda:all, opencl:all, all, or several [default: cpu]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) device: Vec<String>,
     /// Nonces for each launch on a GPU, as a power of two, 1 to 25 [default: launches of some 12 ms]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=25))]
     pub(crate) intensity: Option<u8>,
+}
+
+#[cfg(feature = "gpu")]
+impl DeviceArgs {
+    /// The devices named, else the CPU.
+    pub(crate) fn list(&self) -> Vec<String> {
+        if self.device.is_empty() { vec!["cpu".to_owned()] } else { self.device.clone() }
+    }
 }
 
 /// Measure hash rates; results are verified while timing
@@ -223,6 +233,9 @@ pub(crate) struct MineArgs {
     /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
     pub(crate) cpus: Vec<u32>,
+    /// How the threads stand beside other programs [default: normal]
+    #[arg(long, value_enum, value_name = "PRIORITY")]
+    pub(crate) priority: Option<ThreadPriority>,
     #[cfg(feature = "gpu")]
     #[command(flatten)]
     pub(crate) devices: DeviceArgs,
@@ -232,6 +245,12 @@ pub(crate) struct MineArgs {
     /// What of an epoch to hash with: the cache until the dataset is built (auto), or one of the two
     #[arg(long, value_enum, default_value_t = ScanMode::Auto, value_name = "MODE")]
     pub(crate) mode: ScanMode,
+    /// Let programs ask and steer over HTTP, at this address [default address: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    pub(crate) api: Option<SocketAddr>,
+    /// The key that whoever steers must show: itself, env:NAME or file:PATH
+    #[arg(long, value_name = "KEY", requires = "api")]
+    pub(crate) api_key: Option<Secret>,
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -244,9 +263,32 @@ pub(crate) struct MineArgs {
     /// Stop after this many accepted shares
     #[arg(long, value_name = "N")]
     pub(crate) shares: Option<u64>,
-    /// Print events as JSON, one object per line
+    /// Print events as lines on a terminal, too, instead of the live view
     #[arg(long)]
+    pub(crate) plain: bool,
+    /// Print events as JSON, one object per line
+    #[arg(long, conflicts_with = "plain")]
     pub(crate) json: bool,
+}
+
+/// How mining threads stand beside other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ThreadPriority {
+    Idle,
+    Low,
+    Normal,
+    High,
+}
+
+impl From<ThreadPriority> for Priority {
+    fn from(priority: ThreadPriority) -> Priority {
+        match priority {
+            ThreadPriority::Idle => Priority::Idle,
+            ThreadPriority::Low => Priority::Low,
+            ThreadPriority::Normal => Priority::Normal,
+            ThreadPriority::High => Priority::High,
+        }
+    }
 }
 
 /// How a pool speaks Ethash.

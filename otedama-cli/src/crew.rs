@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use otedama_core::engine::{EngineConfig, WorkerConfig};
 use otedama_core::epoch::Epoch;
+#[cfg(feature = "gpu")]
+use otedama_core::gpu::watch;
 use otedama_core::topology::CpuId;
 use otedama_core::{Algorithm, Verifier, scan};
+use serde::Serialize;
 
 #[cfg(feature = "gpu")]
 use crate::args::DeviceArgs;
@@ -14,6 +17,8 @@ use crate::failure::Failure;
 #[cfg(feature = "gpu")]
 use crate::gpus::{self, Chosen};
 use crate::machine::Machine;
+use crate::miner::sensors::Gauge;
+use crate::priority::{self, Priority};
 
 /// How long a device may be silent before it is said to hang.
 const WATCHDOG: Duration = Duration::from_secs(30);
@@ -24,10 +29,12 @@ pub(crate) struct Wanted {
     pub(crate) cpus: Vec<Option<CpuId>>,
     /// The CPU's kernel by name; the fastest if none.
     pub(crate) kernel: Option<String>,
+    /// How the CPU's threads stand beside other programs.
+    pub(crate) priority: Priority,
     #[cfg(feature = "gpu")]
-    chosen: Chosen,
+    pub(crate) chosen: Chosen,
     #[cfg(feature = "gpu")]
-    options: scan::GpuOptions,
+    pub(crate) options: scan::GpuOptions,
 }
 
 impl Wanted {
@@ -42,6 +49,7 @@ impl Wanted {
             chosen: gpus::choose_for(devices, kernel.as_deref())?,
             #[cfg(feature = "gpu")]
             options: gpus::options(devices),
+            priority: Priority::Normal,
             cpus,
             kernel,
         })
@@ -55,10 +63,40 @@ impl Wanted {
     }
 }
 
+/// What a worker is, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Member {
+    /// `cuda:0`, `cpu 3` (pinned to that CPU) or `thread 3`.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// What is on the box, if it is a GPU.
+    pub(crate) device: Option<String>,
+    /// The CPU's kernel.
+    pub(crate) kernel: Option<&'static str>,
+}
+
+/// Of what kind a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// A thread of the CPU.
+    Cpu,
+    /// A GPU.
+    #[cfg_attr(
+        not(any(feature = "gpu", test)),
+        expect(dead_code, reason = "there are none without the feature")
+    )]
+    Gpu,
+}
+
 /// Workers ready to be started.
 pub(crate) struct Crew {
     /// The workers.
     pub(crate) workers: Vec<WorkerConfig>,
+    /// What each of them is.
+    pub(crate) members: Vec<Member>,
+    /// What can be read of each.
+    pub(crate) gauges: Vec<Gauge>,
     /// Devices and kernel, for people.
     pub(crate) names: String,
     /// How the engine is to treat them.
@@ -75,24 +113,36 @@ impl Crew {
     ) -> Result<Crew, Failure> {
         let prover = scan::prover(algorithm, &machine.setup)?;
         let (mut workers, mut names) = (Vec::new(), Vec::new());
+        let (mut members, mut gauges) = (Vec::new(), Vec::new());
         #[cfg(feature = "gpu")]
         for gpu in &wanted.chosen.gpus {
             let verifier = Verifier::new(prover, machine.setup.clone());
             workers.push(gpus::worker(algorithm, gpu.id, wanted.options, &machine.setup, &verifier));
             names.push(gpu.id.to_string());
+            let (name, device) = (gpu.id.to_string(), Some(gpu.name.clone()));
+            members.push(Member { name, kind: Kind::Gpu, device, kernel: None });
+            gauges.push(watch::sensor(gpu));
         }
         let watchdog = (!workers.is_empty()).then_some(WATCHDOG);
         if wanted.cpu() {
             let kernel = machine.kernel(algorithm, wanted.kernel.as_deref(), epoch)?;
             names.push(kernel.name().to_owned());
-            workers.extend(wanted.cpus.iter().map(|&cpu| {
+            let priority = wanted.priority;
+            for (thread, &cpu) in wanted.cpus.iter().enumerate() {
                 let setup = machine.setup_on(cpu);
                 let verifier = Verifier::new(prover, setup.clone());
-                let make = move || Ok((kernel.scanner(&setup)?, verifier.worker()?));
-                WorkerConfig { cpu, make: Box::new(make) }
-            }));
+                let make = move || {
+                    // On the worker's own thread.
+                    priority::take(priority);
+                    Ok((kernel.scanner(&setup)?, verifier.worker()?))
+                };
+                workers.push(WorkerConfig { cpu, make: Box::new(make) });
+                let name = cpu.map_or_else(|| format!("thread {thread}"), |cpu| format!("cpu {}", cpu.0));
+                members.push(Member { name, kind: Kind::Cpu, device: None, kernel: Some(kernel.name()) });
+                gauges.push(None);
+            }
         }
         let config = EngineConfig { watchdog, ..EngineConfig::default() };
-        Ok(Crew { workers, names: names.join(", "), config })
+        Ok(Crew { workers, members, gauges, names: names.join(", "), config })
     }
 }

@@ -1,0 +1,9 @@
+//! What `mine` is made of.
+//!
+//! `plan` says what was asked for, `network` speaks to pools, `status` is what the miner shows, `sensors` reads
+//! devices. The loop that holds them together is `cmd::mine`.
+
+pub(crate) mod network;
+pub(crate) mod plan;
+pub(crate) mod sensors;
+pub(crate) mod status;
