@@ -20,7 +20,6 @@ use otedama_core::HashRate;
 use otedama_core::engine::Event;
 use otedama_core::epoch::{Depth, EpochKey};
 use otedama_pool::client::{self, Link, Notice};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{MachineArgs, MineArgs, ScanMode};
@@ -29,6 +28,7 @@ use crate::crew::Crew;
 use crate::epochs::{Aside, Epochs};
 use crate::failure::{Failure, Outcome, work};
 use crate::machine::Machine;
+use crate::miner::api::{Api, Command, Steer};
 use crate::miner::network::{Network, Tasks};
 use crate::miner::plan::Plan;
 use crate::miner::sensors::Sensors;
@@ -70,6 +70,8 @@ enum Happening {
     Engine(Event),
     /// A share was found that the network has no room for.
     ShareLost,
+    /// Somebody steers.
+    Command(Command),
 }
 
 /// The engine, and what it needs to be kept going.
@@ -86,14 +88,9 @@ struct Miner {
     /// The dataset being built while the cache does.
     dataset: Option<Aside>,
     tally: Tally,
-}
-
-/// What a program is told once in a while, beside the events.
-#[derive(Serialize)]
-struct StatusEvent<'a> {
-    event: &'static str,
-    #[serde(flatten)]
-    status: &'a Status,
+    /// Somebody told it to.
+    paused: bool,
+    api: Option<Api>,
 }
 
 impl Miner {
@@ -110,6 +107,7 @@ impl Miner {
         let count = workers.len();
         let tasks = Tasks::new(link.clone());
         let shares = link.clone();
+        let commands = happen.clone();
         let sink = move |event| {
             // Nobody listens any more once mining has ended.
             if let Event::Share { share, .. } = &event
@@ -131,12 +129,30 @@ impl Miner {
             cache: None,
             dataset: None,
             tally: Tally::new(algorithm, members),
+            paused: false,
+            api: None,
         };
         let plural = if count == 1 { "" } else { "s" };
         miner.say(
             &format!("mining {algorithm} with {names}: {count} worker{plural}"),
             json!({ "event": "start", "algorithm": algorithm.name(), "with": names, "workers": count }),
         )?;
+        if let Some(plan) = &plan.api {
+            let command = move |command| commands.try_send(Happening::Command(command)).is_ok();
+            match Api::start(plan, miner.status(), command) {
+                Ok(api) => {
+                    let at = format!("http://{}", api.address);
+                    miner.api = Some(api);
+                    miner.say(&format!("API at {at}/api/status"), json!({ "event": "api", "url": at }))?;
+                }
+                Err(failure) if plan.required => return Err(failure),
+                // Whoever shares a configuration with a pool on this machine may have lost the address to it.
+                Err(failure) => {
+                    let words = failure.to_string();
+                    miner.say(&format!("no API: {words}"), json!({ "event": "no_api", "reason": words }))?;
+                }
+            }
+        }
         Ok(miner)
     }
 
@@ -158,6 +174,11 @@ impl Miner {
             match happenings.recv_timeout(Duration::from_millis(100)) {
                 Ok(Happening::Network(notice)) => self.on_notice(notice)?,
                 Ok(Happening::Engine(event)) => self.on_event(event)?,
+                Ok(Happening::Command(Command { what, done })) => {
+                    self.pause(what == Steer::Stop)?;
+                    // A caller who has left is answered in vain.
+                    let _ = done.send(self.status().state);
+                }
                 Ok(Happening::ShareLost) => self.say(
                     "a share is lost: the pool takes them more slowly than they are found",
                     json!({ "event": "share_lost" }),
@@ -173,6 +194,7 @@ impl Miner {
             if sample.elapsed() >= SAMPLE {
                 sample = Instant::now();
                 self.tally.sample(self.engine.stats(), self.link.counts(), self.sensors.last());
+                self.publish();
             }
             if Instant::now() >= report {
                 report += REPORT;
@@ -349,15 +371,43 @@ impl Miner {
         }
     }
 
+    /// The workers pause, or go on.
+    fn pause(&mut self, paused: bool) -> Outcome {
+        if self.paused == paused {
+            return Ok(());
+        }
+        self.paused = paused;
+        if paused {
+            self.engine.pause();
+            self.say("paused", json!({ "event": "paused" }))?;
+        } else {
+            self.engine.resume();
+            self.say("going on", json!({ "event": "resumed" }))?;
+        }
+        self.publish();
+        Ok(())
+    }
+
     /// All of it as it stands.
     fn status(&self) -> Status {
-        self.tally.status(if self.cache.is_some() { State::Building } else { State::Mining })
+        self.tally.status(match (self.paused, &self.cache) {
+            (true, _) => State::Paused,
+            (false, Some(_)) => State::Building,
+            (false, None) => State::Mining,
+        })
+    }
+
+    /// Lets programs that ask know how things stand.
+    fn publish(&self) {
+        if let Some(api) = &self.api {
+            api.publish(self.status());
+        }
     }
 
     fn report(&self) -> Outcome {
         let status = self.status();
         if self.json {
-            show::print_json(&StatusEvent { event: "status", status: &status })?;
+            show::print_line(&status.event())?;
         } else {
             show::print_line(&status.line())?;
         }
@@ -366,8 +416,8 @@ impl Miner {
 
     /// Brings the workers to rest; what they had found goes out.
     fn stop(self, happenings: mpsc::Receiver<Happening>) -> Outcome {
-        let Miner { engine, tally, json, cache, dataset, .. } = self;
-        drop((cache, dataset));
+        let Miner { engine, tally, json, cache, dataset, api, .. } = self;
+        drop((cache, dataset, api));
         // Workers wait where the inbox is full; reading it on lets them end.
         let stopping = thread::spawn(move || engine.stop());
         while !stopping.is_finished() {
@@ -393,6 +443,9 @@ impl Miner {
     /// Tells what happens to everybody who wants to know.
     fn say(&mut self, text: &str, object: Value) -> Outcome {
         self.tally.told(text);
+        if let Some(api) = &self.api {
+            api.tell(&object);
+        }
         show::say(self.json, text, object)
     }
 }

@@ -1,8 +1,10 @@
 //! What `mine` is made of.
 //!
 //! `plan` says what was asked for, `network` speaks to pools, `status` is what the miner shows, `sensors` reads
-//! devices. The loop that holds them together is `cmd::mine`.
+//! devices, `api` answers programs that `guard` lets in. The loop that holds them together is `cmd::mine`.
 
+pub(crate) mod api;
+mod guard;
 pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod sensors;

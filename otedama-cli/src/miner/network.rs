@@ -88,8 +88,6 @@ struct TasksState {
     epoch: Option<Arc<Epoch>>,
     /// A task whose epoch is not at hand yet.
     waiting: Option<Task>,
-    /// Nothing is given out.
-    paused: bool,
 }
 
 impl Tasks {
@@ -105,9 +103,6 @@ impl Tasks {
     /// The newest task, else the one that waits; `None` if there is none that can be done now.
     pub(crate) fn next(&self) -> Option<Assignment> {
         let mut state = self.lock();
-        if state.paused {
-            return None;
-        }
         let task = self.link.next_task().or_else(|| state.waiting.take())?;
         let assignment = Assignment::part(Arc::clone(&task.job), task.space).ok()?;
         let Some(key) = task.job.epoch() else { return Some(assignment) };
@@ -133,11 +128,6 @@ impl Tasks {
     /// This is the epoch at hand from now on.
     pub(crate) fn provide(&self, epoch: Option<Arc<Epoch>>) {
         self.lock().epoch = epoch;
-    }
-
-    /// Gives out nothing, or goes on to.
-    pub(crate) fn pause(&self, paused: bool) {
-        self.lock().paused = paused;
     }
 }
 

@@ -9,6 +9,7 @@ use otedama_core::target::CompactBits;
 use otedama_core::{Algorithm, Difficulty, HashRate, Job, Share};
 use otedama_pool::session::client::Counts;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::crew::{Kind, Member};
 use crate::miner::sensors::{Reading, Readings};
@@ -27,12 +28,40 @@ pub(crate) struct Status {
     pub(crate) power: Power,
     pub(crate) workers: Vec<WorkerStatus>,
     /// The rate of each of the last seconds, oldest first.
+    #[serde(skip)]
     pub(crate) history_hps: Vec<f64>,
     /// What happened last, oldest first.
+    #[serde(skip)]
     pub(crate) events: Vec<Told>,
 }
 
 impl Status {
+    /// What the miner does and how fast.
+    pub(crate) fn summary(&self) -> Value {
+        json!({
+            "version": self.version, "algorithm": self.algorithm, "state": self.state, "uptime_s": self.uptime_s,
+            "pool": self.pool, "rates": self.rates, "shares": self.shares, "power": self.power,
+            "workers": self.workers.len(),
+        })
+    }
+
+    /// What came of it, and how it went.
+    pub(crate) fn stats(&self) -> Value {
+        json!({
+            "uptime_s": self.uptime_s, "hashes": self.hashes, "rates": self.rates, "shares": self.shares,
+            "power": self.power, "history_hps": self.history_hps, "events": self.events,
+        })
+    }
+
+    /// The summary and the workers among other events.
+    pub(crate) fn event(&self) -> String {
+        let mut event = json!({ "event": "status" });
+        if let (Value::Object(event), Ok(Value::Object(status))) = (&mut event, serde_json::to_value(self)) {
+            event.extend(status);
+        }
+        event.to_string()
+    }
+
     /// All of it in one line.
     pub(crate) fn line(&self) -> String {
         let [short, middle, long] =
