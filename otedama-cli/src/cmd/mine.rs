@@ -33,7 +33,11 @@ use crate::miner::network::{Network, Tasks};
 use crate::miner::plan::Plan;
 use crate::miner::sensors::Sensors;
 use crate::miner::status::{State, Status, Tally, WorkerState};
+use crate::miner::terminal::{self, Input, Screen};
 use crate::show;
+
+/// How often this loop looks up at least, and the view is drawn at most.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How often people are told how fast it goes.
 const REPORT: Duration = Duration::from_secs(10);
@@ -55,8 +59,19 @@ pub(crate) fn run(args: &MineArgs, machine: &MachineArgs) -> Outcome {
         // Nobody listens any more once mining has ended.
         let _ = noticed.send(Happening::Network(notice));
     })?;
+    let screen = happen.clone();
     let mut miner = Miner::start(&plan, &machine, link, happen, args.json)?;
+    if !args.json && !args.plain && terminal::is_there() {
+        // A key that finds no room is pressed again.
+        let tell = move |input| drop(screen.try_send(Happening::Screen(input)));
+        match Screen::open(tell) {
+            Ok(screen) => miner.screen = Some(screen),
+            Err(error) => eprintln!("no live view: {error}"),
+        }
+    }
     let outcome = miner.follow(args, &interrupted, &happenings);
+    // The last words go where the view was.
+    miner.screen = None;
     // Shares under way are sent before the connection closes: workers first.
     let stats = miner.stop(happenings);
     network.stop();
@@ -72,6 +87,8 @@ enum Happening {
     ShareLost,
     /// Somebody steers.
     Command(Command),
+    /// Somebody is at the terminal.
+    Screen(Input),
 }
 
 /// The engine, and what it needs to be kept going.
@@ -91,6 +108,7 @@ struct Miner {
     /// Somebody told it to.
     paused: bool,
     api: Option<Api>,
+    screen: Option<Screen>,
 }
 
 impl Miner {
@@ -131,6 +149,7 @@ impl Miner {
             tally: Tally::new(algorithm, members),
             paused: false,
             api: None,
+            screen: None,
         };
         let plural = if count == 1 { "" } else { "s" };
         miner.say(
@@ -167,11 +186,22 @@ impl Miner {
         let end = args.seconds.map(|seconds| begun + Duration::from_secs_f64(seconds));
         let mut sample = Instant::now();
         let mut report = begun + REPORT;
+        let mut drawn = begun;
+        let mut new = true;
         loop {
             if interrupted.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(());
             }
-            match happenings.recv_timeout(Duration::from_millis(100)) {
+            let happening = happenings.recv_timeout(LOOK);
+            new |= happening.is_ok();
+            match happening {
+                Ok(Happening::Screen(input)) => match input {
+                    Input::Quit => return Ok(()),
+                    Input::Pause => self.pause(!self.paused)?,
+                    Input::Resize => {}
+                    Input::Redraw => self.screen.as_mut().map_or(Ok(()), Screen::clear)?,
+                    Input::Panic(words) => self.say(&words, json!({ "event": "panic", "words": words }))?,
+                },
                 Ok(Happening::Network(notice)) => self.on_notice(notice)?,
                 Ok(Happening::Engine(event)) => self.on_event(event)?,
                 Ok(Happening::Command(Command { what, done })) => {
@@ -195,6 +225,11 @@ impl Miner {
                 sample = Instant::now();
                 self.tally.sample(self.engine.stats(), self.link.counts(), self.sensors.last());
                 self.publish();
+                new = true;
+            }
+            if new && drawn.elapsed() >= LOOK {
+                (new, drawn) = (false, Instant::now());
+                self.draw()?;
             }
             if Instant::now() >= report {
                 report += REPORT;
@@ -404,7 +439,20 @@ impl Miner {
         }
     }
 
+    /// Shows how things stand, if anybody looks.
+    fn draw(&mut self) -> Outcome {
+        let status = self.screen.is_some().then(|| self.status());
+        if let (Some(screen), Some(status)) = (&mut self.screen, status) {
+            screen.draw(&status)?;
+        }
+        Ok(())
+    }
+
     fn report(&self) -> Outcome {
+        // The view shows it all the time.
+        if self.screen.is_some() {
+            return Ok(());
+        }
         let status = self.status();
         if self.json {
             show::print_line(&status.event())?;
@@ -445,6 +493,9 @@ impl Miner {
         self.tally.told(text);
         if let Some(api) = &self.api {
             api.tell(&object);
+        }
+        if self.screen.is_some() {
+            return Ok(());
         }
         show::say(self.json, text, object)
     }

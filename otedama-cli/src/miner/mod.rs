@@ -1,7 +1,7 @@
 //! What `mine` is made of.
 //!
 //! `plan` says what was asked for, `network` speaks to pools, `status` is what the miner shows, `sensors` reads
-//! devices, `api` answers programs that `guard` lets in. The loop that holds them together is `cmd::mine`.
+//! devices, `api` answers programs that `guard` lets in, `view` is drawn on the `terminal`. The loop that holds them together is `cmd::mine`.
 
 pub(crate) mod api;
 mod guard;
@@ -9,3 +9,5 @@ pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod sensors;
 pub(crate) mod status;
+pub(crate) mod terminal;
+mod view;
