@@ -197,3 +197,131 @@ fn api(args: &MineArgs, config: Option<&Config>) -> Result<Option<ApiPlan>, Fail
 
 /// Requests a minute and address where no configuration says: two a second.
 const DEFAULT_RATE_LIMIT: u32 = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::Path;
+
+    use clap::Parser;
+    use otedama_pool::config::{self, Overrides, Priority};
+
+    use crate::args::{Cli, Command};
+
+    const AT: [&str; 7] = [
+        "otedama-cli",
+        "mine",
+        "--algorithm=sha256d",
+        "--url=stratum+tcp://h:1",
+        "--user=me",
+        "--isa",
+        "none",
+    ];
+
+    fn args(options: &[&str]) -> (MineArgs, Machine) {
+        let cli = Cli::try_parse_from([&AT[..], options].concat()).unwrap();
+        let Command::Mine(args) = cli.command else { panic!("not mine") };
+        (args, Machine::detect(&cli.machine))
+    }
+
+    fn config(text: &str) -> Config {
+        config::parse(text, Path::new("test.yaml"), &Overrides::default()).unwrap()
+    }
+
+    fn wanted_by(options: &[&str], text: &str) -> Result<Wanted, Failure> {
+        let (args, machine) = args(options);
+        wanted(&args, Some(&config(text)), &machine)
+    }
+
+    #[test]
+    fn threads_and_cpus_are_the_command_lines_else_the_configurations() {
+        let (_, machine) = args(&[]);
+        let first = machine.topology.cpus()[0];
+        let cpus = |options: &[&str], cpu: &str| {
+            wanted_by(options, &format!("mining: {{ enable_gpu: false, cpu: {{ {cpu} }} }}")).unwrap().cpus
+        };
+        let pinned = format!("affinity: [{}]", first.0);
+        assert_eq!(cpus(&[], &pinned), [Some(first)]);
+        assert_eq!(cpus(&[], "threads: 1").len(), 1);
+        assert_eq!(cpus(&[], "threads: 5000"), vec![None; 5000]);
+        // One thread of a list of two, and the whole list where more are asked for.
+        let twice = format!("affinity: [{0}, {0}]", first.0);
+        assert_eq!(cpus(&[], &format!("threads: 1, {twice}")), [Some(first)]);
+        assert_eq!(cpus(&[], &format!("threads: 9, {twice}")), [Some(first); 2]);
+        assert_eq!(cpus(&["--threads=4096"], &pinned), vec![None; 4096]);
+        let first_one = format!("--cpus={}", first.0);
+        assert_eq!(cpus(&[&first_one], "threads: 3, affinity: [99999]"), [Some(first)]);
+        assert!(wanted_by(&[], "mining: { enable_gpu: false, cpu: { affinity: [99999] } }").is_err());
+    }
+
+    #[test]
+    fn the_priority_is_the_command_lines_else_the_configurations() {
+        let priority = |options: &[&str], text| wanted_by(options, text).unwrap().priority;
+        let low = "mining: { enable_gpu: false, cpu: { priority: low } }";
+        assert_eq!(priority(&[], "mining: { enable_gpu: false }"), Priority::Normal);
+        assert_eq!(priority(&[], low), Priority::Low);
+        assert_eq!(priority(&["--priority=idle"], low), Priority::Idle);
+        let (args, machine) = args(&["--priority=high"]);
+        assert_eq!(wanted(&args, None, &machine).unwrap().priority, Priority::High);
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn devices_are_named_as_on_the_command_line() {
+        let devices = |mining: &str| devices(&config(&format!("mining: {{ {mining} }}")));
+        for (mining, expected) in [
+            ("algorithm: sha256d", &["all"][..]),
+            ("enable_gpu: false", &["cpu"]),
+            ("gpu_enabled: false", &["cpu"]),
+            ("enable_cpu: false", &["gpu:all"]),
+            ("gpu: { devices: [0, 'opencl:0.1'] }", &["cpu", "0", "opencl:0.1"]),
+            ("enable_cpu: false, gpu_devices: [1]", &["1"]),
+            ("enable_gpu: false, gpu: { devices: [0] }", &["cpu"]),
+        ] {
+            assert_eq!(devices(mining).unwrap(), expected, "{mining}");
+        }
+        assert!(devices("enable_cpu: false, enable_gpu: false").is_err());
+    }
+
+    #[cfg(feature = "gpu")]
+    #[test]
+    fn how_gpus_work_is_the_command_lines_else_the_configurations() {
+        let cpu_only = "mining: { enable_gpu: false, gpu: { intensity: 20, temperature_limit: 70 } }";
+        let options = wanted_by(&[], cpu_only).unwrap().options;
+        assert_eq!((options.intensity, options.limit), (Some(20), Some(TemperatureLimit::at(70))));
+        let older = "mining: { enable_gpu: false, intensity: 7 }";
+        let options = wanted_by(&[], older).unwrap().options;
+        assert_eq!((options.intensity, options.limit), (Some(7), Some(TemperatureLimit::at(85))));
+        // The devices of the command line are taken instead of the configuration's.
+        let chosen =
+            wanted_by(&["--device=cpu"], "mining: { gpu: { devices: ['cuda:77'] } }").unwrap().chosen;
+        assert!(chosen.cpu && chosen.gpus.is_empty());
+        assert!(wanted_by(&[], "mining: { gpu: { devices: ['cuda:77'] } }").is_err());
+    }
+
+    #[test]
+    fn there_is_an_api_where_it_is_asked_for_and_a_key_where_it_can_be_reached() {
+        let plan = |options: &[&str], text: Option<&str>| {
+            api(&args(options).0, text.map(config).as_ref()).map_err(|failure| failure.to_string())
+        };
+        assert!(plan(&[], None).unwrap().is_none());
+        assert!(plan(&[], Some("api: { enable: false }")).unwrap().is_none());
+        let usual = plan(&["--api"], None).unwrap().unwrap();
+        assert_eq!((usual.address.to_string().as_str(), usual.required), ("127.0.0.1:8080", true));
+        assert_eq!((usual.key, usual.key_to_ask, usual.rate_limit), (None, false, DEFAULT_RATE_LIMIT));
+        let configured = "api: { address: '127.0.0.1:1', api_key: k, rate_limit: 9 }";
+        let given = plan(&[], Some(configured)).unwrap().unwrap();
+        assert_eq!((given.address.port(), given.required, given.rate_limit), (1, false, 9));
+        assert_eq!((given.key.as_deref(), given.key_to_ask), (Some("k"), false));
+        let locked = "api: { api_key: k, auth: { enabled: true } }";
+        assert!(plan(&[], Some(locked)).unwrap().unwrap().key_to_ask);
+        // The command line's address and key go before, and what can be reached wants the key for everything.
+        let open = plan(&["--api=0.0.0.0:2", "--api-key=other"], Some(configured)).unwrap().unwrap();
+        assert_eq!((open.address.port(), open.key.as_deref(), open.key_to_ask), (2, Some("other"), true));
+        assert!(plan(&["--api=0.0.0.0:2"], Some(configured)).unwrap().unwrap().key_to_ask);
+        let words = plan(&["--api=[::]:2"], None).err().unwrap();
+        assert!(words.contains("[::]:2") && words.contains("--api-key"), "{words}");
+        assert!(plan(&["--api=[::1]:2"], None).unwrap().unwrap().key.is_none());
+    }
+}
