@@ -32,7 +32,7 @@ use crate::miner::api::{Api, Command, Steer};
 use crate::miner::network::{Network, Tasks};
 use crate::miner::plan::Plan;
 use crate::miner::sensors::Sensors;
-use crate::miner::status::{State, Status, Tally, WorkerState};
+use crate::miner::status::{Building, State, Status, Tally, WorkerState};
 use crate::miner::terminal::{self, Input, Screen};
 use crate::show;
 
@@ -85,6 +85,8 @@ enum Happening {
     Engine(Event),
     /// A share was found that the network has no room for.
     ShareLost,
+    /// Something went wrong that ends nothing.
+    Note(String),
     /// Somebody steers.
     Command(Command),
     /// Somebody is at the terminal.
@@ -125,7 +127,7 @@ impl Miner {
         let count = workers.len();
         let tasks = Tasks::new(link.clone());
         let shares = link.clone();
-        let commands = happen.clone();
+        let (commands, notes) = (happen.clone(), happen.clone());
         let sink = move |event| {
             // Nobody listens any more once mining has ended.
             if let Event::Share { share, .. } = &event
@@ -135,6 +137,8 @@ impl Miner {
             }
             let _ = happen.send(Happening::Engine(event));
         };
+        let note = move |words| drop(notes.try_send(Happening::Note(words)));
+        let epochs = Epochs::of(algorithm, machine).map(|epochs| epochs.with(plan.wanted.priority, note));
         let engine = Engine::start(config, workers, tasks.clone(), sink)?;
         let mut miner = Miner {
             mode: plan.mode,
@@ -143,7 +147,7 @@ impl Miner {
             link,
             engine,
             sensors: Sensors::start(gauges)?,
-            epochs: Epochs::of(algorithm, machine).map(Arc::new),
+            epochs: epochs.map(Arc::new),
             cache: None,
             dataset: None,
             tally: Tally::new(algorithm, members),
@@ -209,6 +213,7 @@ impl Miner {
                     // A caller who has left is answered in vain.
                     let _ = done.send(self.status().state);
                 }
+                Ok(Happening::Note(words)) => self.say(&words, json!({ "event": "note", "words": words }))?,
                 Ok(Happening::ShareLost) => self.say(
                     "a share is lost: the pool takes them more slowly than they are found",
                     json!({ "event": "share_lost" }),
@@ -425,11 +430,16 @@ impl Miner {
 
     /// All of it as it stands.
     fn status(&self) -> Status {
-        self.tally.status(match (self.paused, &self.cache) {
+        let state = match (self.paused, &self.cache) {
             (true, _) => State::Paused,
             (false, Some(_)) => State::Building,
             (false, None) => State::Mining,
-        })
+        };
+        let dataset = self.dataset.as_ref().map(|dataset| ("dataset", dataset));
+        let first = if self.mode == ScanMode::Full { "dataset" } else { "cache" };
+        let built = self.cache.as_ref().map(|(_, cache)| (first, cache)).or(dataset);
+        let building = built.map(|(part, aside)| Building { part, done: aside.done() });
+        Status { building, ..self.tally.status(state) }
     }
 
     /// Lets programs that ask know how things stand.

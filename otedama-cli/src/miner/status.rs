@@ -20,6 +20,8 @@ pub(crate) struct Status {
     pub(crate) version: &'static str,
     pub(crate) algorithm: &'static str,
     pub(crate) state: State,
+    /// The memory being built, for work that waits or beside work.
+    pub(crate) building: Option<Building>,
     pub(crate) uptime_s: f64,
     pub(crate) pool: PoolStatus,
     pub(crate) hashes: u64,
@@ -39,8 +41,8 @@ impl Status {
     /// What the miner does and how fast.
     pub(crate) fn summary(&self) -> Value {
         json!({
-            "version": self.version, "algorithm": self.algorithm, "state": self.state, "uptime_s": self.uptime_s,
-            "pool": self.pool, "rates": self.rates, "shares": self.shares, "power": self.power,
+            "version": self.version, "algorithm": self.algorithm, "state": self.state, "building": self.building,
+            "uptime_s": self.uptime_s, "pool": self.pool, "rates": self.rates, "shares": self.shares, "power": self.power,
             "workers": self.workers.len(),
         })
     }
@@ -116,6 +118,15 @@ impl State {
             State::Paused => "paused",
         }
     }
+}
+
+/// Memory being built.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Building {
+    /// `cache` or `dataset`.
+    pub(crate) part: &'static str,
+    /// How far it is, from 0 to 1.
+    pub(crate) done: f64,
 }
 
 /// The pool mined at.
@@ -390,6 +401,7 @@ impl Tally {
                 State::Mining if self.job_at.is_none() => State::Waiting,
                 state => state,
             },
+            building: None,
             uptime_s: now.duration_since(self.begun).as_secs_f64(),
             pool: PoolStatus {
                 connected: self.connected_at.is_some(),

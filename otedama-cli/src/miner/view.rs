@@ -85,12 +85,14 @@ fn top(status: &Status, look: Look) -> Vec<Part> {
         State::Connecting => look.bad(),
         _ => look.colour(Color::Yellow).add_modifier(Modifier::BOLD),
     };
-    vec![
-        Span::styled(status.state.name(), state),
-        Span::styled(status.algorithm, look.strong()),
-        format!("up {}", clock(status.uptime_s)).into(),
-        Span::styled(format!("otedama {}", status.version), look.quiet()),
-    ]
+    let mut parts =
+        vec![Span::styled(status.state.name(), state), Span::styled(status.algorithm, look.strong())];
+    parts.extend(
+        status.building.map(|built| Span::from(format!("{} {:.0} %", built.part, 100.0 * built.done))),
+    );
+    parts.push(format!("up {}", clock(status.uptime_s)).into());
+    parts.push(Span::styled(format!("otedama {}", status.version), look.quiet()));
+    parts
 }
 
 fn pool(status: &Status, look: Look) -> Vec<Part> {
@@ -280,7 +282,7 @@ mod tests {
 
     use crate::crew::{Kind, Member};
     use crate::miner::sensors::Reading;
-    use crate::miner::status::{PoolStatus, Power, Rates, Shares, Told};
+    use crate::miner::status::{Building, PoolStatus, Power, Rates, Shares, Told};
 
     fn worker(index: usize, name: &str, hps: f64, reading: Reading) -> WorkerStatus {
         let gpu = reading.watts.is_some();
@@ -308,6 +310,7 @@ mod tests {
             version: "0.1.0",
             algorithm: "sha256d",
             state: State::Mining,
+            building: None,
             uptime_s: 3723.9,
             pool: PoolStatus {
                 url: Some("stratum+tcp://127.0.0.1:3333".to_owned()),
@@ -427,6 +430,8 @@ mod tests {
         assert!(lines[1].starts_with("pool    127.0.0.1:3333  connection lost"), "{lines:?}");
         (status.pool.url, status.pool.lost) = (None, 4);
         assert_eq!(drawn(&status, 80, 24)[1], "pool    none answers yet  4 failures");
+        status.building = Some(Building { part: "dataset", done: 0.416 });
+        assert!(drawn(&status, 80, 24)[0].starts_with("connecting  sha256d  dataset 42 %  up "));
         status.state = State::Paused;
         assert_eq!(drawn(&status, 80, 24)[23], "q quit  p resume");
         status.workers[0].state = WorkerState::Resting;
