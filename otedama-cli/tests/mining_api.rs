@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use common::pool::Pool;
-use common::{command, interrupt, number, refused, run, scratch, text};
+use common::{any_gpu, command, interrupt, number, refused, run, scratch, text};
 use serde_json::Value;
 use tungstenite::Message;
 
@@ -268,6 +268,20 @@ fn the_configuration_says_where_and_with_what_key() {
     assert_eq!(of("otedama-0"), of("network").max(10), "{tasks:?}");
     drop(miner);
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_gpu_is_a_worker_beside_the_cpu() {
+    let Some(id) = any_gpu() else { return };
+    let (miner, _) = Miner::start(&["--api", "127.0.0.1:0", "--device", &format!("cpu,{id}")]);
+    let hashing = |worker: &Value| worker["rates"]["hps_10s"].as_f64() > Some(0.0);
+    let both = |body: &Value| body["workers"].as_array().unwrap().iter().all(hashing);
+    let workers = miner.wait_for("/api/workers", both);
+    let (gpu, cpu) = (&workers["workers"][0], &workers["workers"][1]);
+    assert_eq!((text(gpu, "kind"), text(gpu, "name")), ("gpu", id.as_str()));
+    assert!(!text(gpu, "device").is_empty() && gpu["kernel"].is_null(), "{gpu}");
+    assert_eq!((text(cpu, "kind"), cpu["device"].is_null()), ("cpu", true));
+    miner.end();
 }
 
 #[test]

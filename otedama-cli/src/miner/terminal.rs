@@ -150,7 +150,7 @@ fn hook(tell: Arc<impl Fn(Input) + Send + Sync + 'static>) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if TAKEN.load(Ordering::SeqCst) && thread::current().id() != drawing {
-            return tell(Input::Panic(panic.to_string()));
+            return tell(Input::Panic(panic.to_string().replace('\n', " ")));
         }
         restore();
         before(panic);
