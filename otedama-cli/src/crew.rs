@@ -82,10 +82,6 @@ pub(crate) enum Kind {
     /// A thread of the CPU.
     Cpu,
     /// A GPU.
-    #[cfg_attr(
-        not(any(feature = "gpu", test)),
-        expect(dead_code, reason = "there are none without the feature")
-    )]
     Gpu,
 }
 
