@@ -32,7 +32,8 @@ use crate::miner::api::{Api, Command, Steer};
 use crate::miner::network::{Network, Tasks};
 use crate::miner::plan::Plan;
 use crate::miner::sensors::Sensors;
-use crate::miner::status::{Building, State, Status, Tally, WorkerState};
+use crate::miner::status::{Building, State, Status, WorkerState};
+use crate::miner::tally::Tally;
 use crate::miner::terminal::{self, Input, Screen};
 use crate::show;
 
