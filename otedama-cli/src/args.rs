@@ -1,5 +1,7 @@
 //! What may be said on the command line.
 
+mod mine;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,7 +10,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use otedama_core::cpu::Isa;
 use otedama_core::epoch::Depth;
 use otedama_core::{Algorithm, Difficulty, Target, VersionMask};
-use otedama_pool::client::{Fingerprint, PoolUrl};
+
+pub(crate) use mine::{EthashDialect, MineArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -128,8 +131,8 @@ pub(crate) enum Command {
 #[cfg(feature = "gpu")]
 #[derive(Args, Debug)]
 pub(crate) struct DeviceArgs {
-    /// Where to run: cpu, cuda:0, opencl:0.1, cuda:all, opencl:all, all, or several
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "cpu")]
+    /// Where to run: cpu, cuda:0, opencl:0.1, gpu:all, cuda:all, opencl:all, all, or several [default: cpu]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) device: Vec<String>,
     /// Nonces for each launch on a GPU, as a power of two, 1 to 25 [default: launches of some 12 ms]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=25))]
@@ -164,6 +167,14 @@ impl BenchArgs {
             Subject::Pool => None,
         };
         self.subjects.iter().filter_map(algorithm).collect()
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl DeviceArgs {
+    /// The devices named, else the CPU.
+    pub(crate) fn list(&self) -> Vec<String> {
+        if self.device.is_empty() { vec!["cpu".to_owned()] } else { self.device.clone() }
     }
 }
 
@@ -223,80 +234,6 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Mine for a pool
-#[derive(Args, Debug)]
-#[command(
-    after_help = "Tries --url first, then each --backup-url in order, and goes back as soon as a better one answers. What is
-not said here is taken from --config. Ctrl-C ends it.
-
-Examples:
-  otedama-cli mine --algorithm sha256d --url stratum+tcp://127.0.0.1:3333 --user me.rig1
-  otedama-cli mine --algorithm randomx --url stratum+ssl://pool.example:443 --user WALLET --threads 4
-  otedama-cli mine --config config.yaml --json"
-)]
-pub(crate) struct MineArgs {
-    /// What to mine
-    #[arg(long, short, value_name = "ALGORITHM")]
-    pub(crate) algorithm: Option<Algorithm>,
-    /// The pool: stratum+tcp://host:port or stratum+ssl://host:port
-    #[arg(long, short = 'o', value_name = "URL", requires = "user")]
-    pub(crate) url: Option<PoolUrl>,
-    /// The user at every pool named here: wallet and worker, as the pools want it
-    #[arg(long, short, value_name = "USER")]
-    pub(crate) user: Option<String>,
-    /// The password
-    #[arg(long, short, value_name = "PASS", default_value = "x")]
-    pub(crate) pass: String,
-    /// Pools to go to when the one before fails
-    #[arg(long, value_name = "URL", requires = "url")]
-    pub(crate) backup_url: Vec<PoolUrl>,
-    /// The SHA-256 of the certificate to trust instead of the authorities, in hex
-    #[arg(long, value_name = "HEX")]
-    pub(crate) fingerprint: Option<Fingerprint>,
-    /// How the pool speaks Ethash: eth-proxy, EthereumStratum/1.0.0 (nicehash) or 2.0.0 (eip-1571)
-    #[arg(long, value_enum, default_value_t = EthashDialect::Nicehash, value_name = "DIALECT")]
-    pub(crate) dialect: EthashDialect,
-    /// Threads, one per core first [default: one per core]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) threads: Option<u32>,
-    /// Pin the threads to these CPUs, such as 0,2,4 [default: chosen from the topology]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "threads")]
-    pub(crate) cpus: Vec<u32>,
-    #[cfg(feature = "gpu")]
-    #[command(flatten)]
-    pub(crate) devices: DeviceArgs,
-    /// One kernel by name [default: the fastest]
-    #[arg(long, short, value_name = "NAME")]
-    pub(crate) kernel: Option<String>,
-    /// What of an epoch to hash with: the cache until the dataset is built (auto), or one of the two
-    #[arg(long, value_enum, default_value_t = ScanMode::Auto, value_name = "MODE")]
-    pub(crate) mode: ScanMode,
-    /// The configuration file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Set a key of the configuration, such as mining.cpu.threads=4
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// Stop after this many seconds
-    #[arg(long, value_name = "S", value_parser = parse_seconds)]
-    pub(crate) seconds: Option<f64>,
-    /// Stop after this many accepted shares
-    #[arg(long, value_name = "N")]
-    pub(crate) shares: Option<u64>,
-    /// Print events as JSON, one object per line
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How a pool speaks Ethash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EthashDialect {
-    EthProxy,
-    Nicehash,
-    #[value(name = "eip-1571")]
-    Eip1571,
 }
 
 /// Run a pool

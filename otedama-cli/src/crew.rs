@@ -6,16 +6,21 @@ use std::time::Duration;
 use otedama_core::engine::{EngineConfig, WorkerConfig};
 use otedama_core::epoch::Epoch;
 #[cfg(feature = "gpu")]
-use otedama_core::gpu::DeviceId;
+use otedama_core::epoch::Progress;
+#[cfg(feature = "gpu")]
+use otedama_core::gpu::watch;
 use otedama_core::topology::CpuId;
 use otedama_core::{Algorithm, Verifier, scan};
+use serde::Serialize;
 
 #[cfg(feature = "gpu")]
 use crate::args::DeviceArgs;
 use crate::failure::Failure;
 #[cfg(feature = "gpu")]
-use crate::gpus;
+use crate::gpus::{self, Chosen};
 use crate::machine::Machine;
+use crate::miner::sensors::Gauge;
+use crate::priority::{self, Priority};
 
 /// How long a device may be silent before it is said to hang.
 const WATCHDOG: Duration = Duration::from_secs(30);
@@ -26,11 +31,16 @@ pub(crate) struct Wanted {
     pub(crate) cpus: Vec<Option<CpuId>>,
     /// The CPU's kernel by name; the fastest if none.
     pub(crate) kernel: Option<String>,
+    /// How the CPU's threads stand beside other programs.
+    pub(crate) priority: Priority,
     #[cfg(feature = "gpu")]
-    cpu: bool,
-    /// The GPUs, and how each is used.
+    pub(crate) chosen: Chosen,
+    /// How GPUs work.
     #[cfg(feature = "gpu")]
-    gpus: Vec<(DeviceId, scan::GpuOptions)>,
+    pub(crate) options: scan::GpuOptions,
+    /// How far each GPU's dataset is.
+    #[cfg(feature = "gpu")]
+    making: Vec<Progress>,
 }
 
 impl Wanted {
@@ -44,9 +54,12 @@ impl Wanted {
         let chosen = gpus::choose_for(devices, kernel.as_deref())?;
         Ok(Wanted {
             #[cfg(feature = "gpu")]
-            cpu: chosen.cpu,
+            making: chosen.gpus.iter().map(|_| Progress::new()).collect(),
             #[cfg(feature = "gpu")]
-            gpus: chosen.gpus.iter().map(|gpu| (gpu.id, gpus::options(devices))).collect(),
+            chosen,
+            #[cfg(feature = "gpu")]
+            options: gpus::options(devices),
+            priority: Priority::Normal,
             cpus,
             kernel,
         })
@@ -54,7 +67,7 @@ impl Wanted {
 
     fn cpu(&self) -> bool {
         #[cfg(feature = "gpu")]
-        return self.cpu;
+        return self.chosen.cpu;
         #[cfg(not(feature = "gpu"))]
         return true;
     }
@@ -63,19 +76,47 @@ impl Wanted {
     pub(crate) fn making(&self) -> String {
         #[cfg(feature = "gpu")]
         let making = self
+            .chosen
             .gpus
             .iter()
-            .filter_map(|(id, options)| Some(format!("{id} {}", gpus::making(&options.progress)?)));
+            .zip(&self.making)
+            .filter_map(|(gpu, progress)| Some(format!("{} {}", gpu.id, gpus::making(progress)?)));
         #[cfg(not(feature = "gpu"))]
         let making = std::iter::empty::<String>();
         making.collect::<Vec<_>>().join("; ")
     }
 }
 
+/// What a worker is, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Member {
+    /// `cuda:0`, `cpu 3` (pinned to that CPU) or `thread 3`.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    /// What is on the box, if it is a GPU.
+    pub(crate) device: Option<String>,
+    /// The CPU's kernel.
+    pub(crate) kernel: Option<&'static str>,
+}
+
+/// Of what kind a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// A thread of the CPU.
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
 /// Workers ready to be started.
 pub(crate) struct Crew {
     /// The workers.
     pub(crate) workers: Vec<WorkerConfig>,
+    /// What each of them is.
+    pub(crate) members: Vec<Member>,
+    /// What can be read of each.
+    pub(crate) gauges: Vec<Gauge>,
     /// Devices and kernel, for people.
     pub(crate) names: String,
     /// How the engine is to treat them.
@@ -92,24 +133,37 @@ impl Crew {
     ) -> Result<Crew, Failure> {
         let prover = scan::prover(algorithm, &machine.setup)?;
         let (mut workers, mut names) = (Vec::new(), Vec::new());
+        let (mut members, mut gauges) = (Vec::new(), Vec::new());
         #[cfg(feature = "gpu")]
-        for (id, options) in &wanted.gpus {
+        for (gpu, progress) in wanted.chosen.gpus.iter().zip(&wanted.making) {
             let verifier = Verifier::new(prover, machine.setup.clone());
-            workers.push(gpus::worker(algorithm, *id, options.clone(), &machine.setup, &verifier));
-            names.push(id.to_string());
+            let options = scan::GpuOptions { progress: progress.clone(), ..wanted.options.clone() };
+            workers.push(gpus::worker(algorithm, gpu.id, options, &machine.setup, &verifier));
+            names.push(gpu.id.to_string());
+            let (name, device) = (gpu.id.to_string(), Some(gpu.name.clone()));
+            members.push(Member { name, kind: Kind::Gpu, device, kernel: None });
+            gauges.push(watch::sensor(gpu));
         }
         let watchdog = (!workers.is_empty()).then_some(WATCHDOG);
         if wanted.cpu() {
             let kernel = machine.kernel(algorithm, wanted.kernel.as_deref(), epoch)?;
             names.push(kernel.name().to_owned());
-            workers.extend(wanted.cpus.iter().map(|&cpu| {
+            let priority = wanted.priority;
+            for (thread, &cpu) in wanted.cpus.iter().enumerate() {
                 let setup = machine.setup_on(cpu);
                 let verifier = Verifier::new(prover, setup.clone());
-                let make = move || Ok((kernel.scanner(&setup)?, verifier.worker()?));
-                WorkerConfig { cpu, make: Box::new(make) }
-            }));
+                let make = move || {
+                    // On the worker's own thread.
+                    priority::take(priority);
+                    Ok((kernel.scanner(&setup)?, verifier.worker()?))
+                };
+                workers.push(WorkerConfig { cpu, make: Box::new(make) });
+                let name = cpu.map_or_else(|| format!("thread {thread}"), |cpu| format!("cpu {}", cpu.0));
+                members.push(Member { name, kind: Kind::Cpu, device: None, kernel: Some(kernel.name()) });
+                gauges.push(None);
+            }
         }
         let config = EngineConfig { watchdog, ..EngineConfig::default() };
-        Ok(Crew { workers, names: names.join(", "), config })
+        Ok(Crew { workers, members, gauges, names: names.join(", "), config })
     }
 }

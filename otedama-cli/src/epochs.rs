@@ -19,6 +19,7 @@ use otedama_core::mem::{PageKind, PageSet};
 use crate::args::EraArgs;
 use crate::failure::{Failure, usage, work};
 use crate::machine::Machine;
+use crate::priority::{self, Priority};
 use crate::show;
 
 /// One algorithm's epochs.
@@ -28,6 +29,10 @@ pub(crate) struct Epochs {
     store: EpochStore,
     cpu: Cpu,
     dag_dir: Option<PathBuf>,
+    /// How threads that build aside stand beside other programs.
+    priority: Priority,
+    /// Who is told of what goes wrong and ends nothing.
+    note: Box<dyn Fn(String) + Send + Sync>,
 }
 
 /// A part of an epoch that was built, and how long that took.
@@ -47,7 +52,14 @@ impl Epochs {
             ..StoreConfig::for_machine(&machine.topology, u64::MAX)
         };
         let (cpu, dag_dir) = (machine.setup.cpu.clone(), machine.dag_dir.clone());
-        Some(Epochs { algorithm, builder, store: EpochStore::new(config), cpu, dag_dir })
+        let store = EpochStore::new(config);
+        let note = Box::new(|words| eprintln!("{words}"));
+        Some(Epochs { algorithm, builder, store, cpu, dag_dir, priority: Priority::Normal, note })
+    }
+
+    /// The same, building aside with no more than this priority, and telling of what goes wrong here.
+    pub(crate) fn with(self, priority: Priority, note: impl Fn(String) + Send + Sync + 'static) -> Epochs {
+        Epochs { priority, note: Box::new(note), ..self }
     }
 
     /// Builds a part and everything below it, with a bar to watch. Raising `interrupted` ends it.
@@ -96,7 +108,7 @@ impl Epochs {
         };
         let bytes = self.builder.full_bytes(key).unwrap_or(0);
         let file = EpochFile::open(folder, key, bytes).unwrap_or_else(|error| {
-            eprintln!("{error}");
+            (self.note)(error.to_string());
             None
         });
         let file = file.map(Arc::new);
@@ -110,16 +122,14 @@ impl Epochs {
         let epoch = self.store.get(&builder, key, depth, progress)?;
         let damaged = file.as_ref().map_or(0, |file| file.damaged());
         if damaged > 0 {
-            eprintln!(
-                "damaged and built again: {damaged} MiB or less of {}",
-                EpochFile::path(folder, key).display()
-            );
+            let path = EpochFile::path(folder, key);
+            (self.note)(format!("damaged and built again: {damaged} MiB or less of {}", path.display()));
         }
         // Without a file the work goes on as well as with one.
         if let (true, Some(full)) = (file.is_none() || damaged > 0, epoch.full())
             && let Err(error) = EpochFile::write(folder, key, &full.copies()[0].region)
         {
-            eprintln!("the dataset is not kept: {error}");
+            (self.note)(format!("the dataset is not kept: {error}"));
         }
         Ok(epoch)
     }
@@ -195,6 +205,9 @@ impl Epochs {
         let (done, outcome) = mpsc::channel();
         let (epochs, watched) = (Arc::clone(self), progress.clone());
         let build = move || {
+            if epochs.priority != Priority::High {
+                priority::take(epochs.priority);
+            }
             // Nobody hears of it if the search ended first.
             let _ = done.send(epochs.get(&key, depth, &watched));
         };
@@ -204,6 +217,12 @@ impl Epochs {
 }
 
 impl Aside {
+    /// How far it is, from 0 to 1.
+    pub(crate) fn done(&self) -> f64 {
+        let (done, total) = (self.progress.done_bytes(), self.progress.total_bytes());
+        if total == 0 { 0.0 } else { done as f64 / total as f64 }
+    }
+
     /// The epoch, once it is built, or why it could not be. Once.
     pub(crate) fn outcome(&self) -> Option<Result<Arc<Epoch>, EpochError>> {
         self.outcome.try_recv().ok()

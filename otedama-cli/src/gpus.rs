@@ -29,7 +29,7 @@ pub(crate) struct Chosen {
 
 /// The devices asked for, beside the options that fit only some: a kernel is a CPU's, an intensity a GPU's.
 pub(crate) fn choose_for(args: &DeviceArgs, kernel: Option<&str>) -> Result<Chosen, Failure> {
-    let chosen = choose(&args.device)?;
+    let chosen = choose(&args.list())?;
     match (chosen.gpus.first(), kernel, args.intensity) {
         (Some(gpu), Some(kernel), _) => Err(usage(format!(
             "--kernel {kernel} is for the CPU, {} has one kernel for each algorithm: leave one of the two out",
@@ -63,7 +63,7 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
         cards.map(|card| card.info.id).filter(|id| api.is_none_or(|api| id.api() == api)).collect()
     };
     for name in list {
-        let all = |api| match usable(Some(api)) {
+        let all = |api| match usable(api) {
             none if none.is_empty() => Err(usage(format!("no GPU for {name} here: {}", there(inventory)))),
             ids => Ok(ids),
         };
@@ -80,11 +80,13 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
                 }
                 ids
             }
-            "cuda:all" => all(Api::Cuda)?,
-            "opencl:all" => all(Api::OpenCl)?,
-            one => vec![
-                one.parse().map_err(|error| usage(format!("{error}; or cpu, cuda:all, opencl:all, all")))?,
-            ],
+            "gpu:all" => all(None)?,
+            "cuda:all" => all(Some(Api::Cuda))?,
+            "opencl:all" => all(Some(Api::OpenCl))?,
+            number if number.parse::<usize>().is_ok() => vec![numbered(inventory, number)?],
+            one => vec![one.parse().map_err(|error| {
+                usage(format!("{error}; or a number, cpu, gpu:all, cuda:all, opencl:all, all"))
+            })?],
         };
         for id in wanted {
             let Some(wanted) = inventory.cards.iter().find(|card| card.info.id == id) else {
@@ -98,6 +100,16 @@ fn pick(list: &[String], inventory: &Inventory) -> Result<(Chosen, Vec<String>),
         }
     }
     Ok((chosen, notes))
+}
+
+/// The GPU with this number in the list of `devices`.
+fn numbered(inventory: &Inventory, number: &str) -> Result<DeviceId, Failure> {
+    let card = number.parse().ok().and_then(|number: usize| inventory.cards.get(number));
+    let last = inventory.cards.len().checked_sub(1);
+    card.map(|card| card.info.id).ok_or_else(|| match last {
+        Some(last) => usage(format!("no GPU {number} here: expected 0 to {last}, as `devices` lists them")),
+        None => usage(format!("no GPU {number} here: {inventory}")),
+    })
 }
 
 /// What there is, where a list found no GPU.
@@ -262,6 +274,9 @@ mod tests {
             ("cuda:0,cpu", true, vec![first], 0),
             ("cuda:all,opencl:all", false, vec![first, second], 0),
             ("all", true, vec![first, second], 0),
+            ("gpu:all", false, vec![first, second], 0),
+            ("0,2", false, vec![first, second], 0),
+            ("cpu,1,0", true, vec![twin], 1),
             ("cuda:0,opencl:0.0", false, vec![first], 1),
             ("opencl:0.0,cuda:0", false, vec![twin], 1),
             ("opencl:0.1,opencl:0.1", false, vec![second], 1),
@@ -276,9 +291,11 @@ mod tests {
 
     #[test]
     fn devices_that_are_not_there_are_refused() {
-        for list in ["cuda:1", "opencl:9.0", "cpu,gpu", ""] {
+        for list in ["cuda:1", "opencl:9.0", "cpu,gpu", "", "4", "-1"] {
             assert!(picked(list).is_err(), "{list}");
         }
-        assert!(pick(&["cuda:all".to_owned()], &Inventory::default()).is_err());
+        for list in ["cuda:all", "gpu:all", "0"] {
+            assert!(pick(&[list.to_owned()], &Inventory::default()).is_err(), "{list}");
+        }
     }
 }

@@ -14,6 +14,8 @@ mod failure;
 #[cfg(feature = "gpu")]
 mod gpus;
 mod machine;
+mod miner;
+mod priority;
 #[cfg(feature = "rivals")]
 mod rival;
 mod show;

@@ -9,21 +9,6 @@ fn header() -> String {
     "00".repeat(80)
 }
 
-/// Runs with arguments that must be refused, and looks for these words in the one line of the refusal.
-fn refused(args: &[&str], words: &[&str]) {
-    refused_with(args, "", words);
-}
-
-fn refused_with(args: &[&str], input: &str, words: &[&str]) {
-    let answer = run_with(args, input);
-    assert_eq!((answer.code, answer.stdout.as_str()), (2, ""), "{args:?}: {}", answer.stderr);
-    assert_eq!(answer.stderr.lines().count(), 1, "{args:?}: {}", answer.stderr);
-    assert!(answer.stderr.starts_with("otedama-cli: "), "{args:?}: {}", answer.stderr);
-    for word in words {
-        assert!(answer.stderr.contains(word), "{args:?}: no {word:?} in: {}", answer.stderr);
-    }
-}
-
 /// A scan of a good header with these arguments besides.
 fn refused_scan(args: &[&str], words: &[&str]) {
     refused(&[&["scan", "sha256d", &header()], args].concat(), words);

@@ -183,6 +183,56 @@ fn updated_work_lets_the_shares_of_the_old_count() {
 }
 
 #[test]
+fn a_paused_engine_keeps_its_work_and_what_it_found_counts() {
+    let (begun, has_begun) = mpsc::channel();
+    let first = AtomicBool::new(true);
+    let worker = fake(move |_, space, stop, found| {
+        found.push(Candidate { nonce: space.nonces.start, version: None }).unwrap();
+        if !first.swap(false, Ordering::Relaxed) {
+            return done(space);
+        }
+        begun.send(()).unwrap();
+        while !stop.is_raised() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(Scanned { tried: 1, end: ScanEnd::Stopped })
+    });
+    let (sink, events) = mailbox();
+    let engine = Engine::start(tiny_slices(), vec![worker], NoMoreWork, sink).unwrap();
+    engine.replace(assignment(1, 8));
+    has_begun.recv_timeout(PATIENCE).unwrap();
+    engine.pause();
+    assert!(wait_until(|| engine.stats().shares == 1), "what was found is lost");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(engine.stats().total_hashes(), 1, "it works on");
+    // New work waits as well.
+    engine.update(assignment(2, 8));
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(engine.stats().total_hashes(), 1, "it begins new work");
+    engine.resume();
+    let events = wait_for(&events, is_idle);
+    let stats = engine.stop();
+    assert_eq!((stats.total_hashes(), stats.stale), (1 + 8, 0));
+    assert_eq!(share_jobs(&events)[..2], [JobId(1), JobId(2)]);
+}
+
+#[test]
+fn work_that_was_paused_is_done_to_its_end() {
+    let (sink, events) = mailbox();
+    let workers = (0..3).map(|_| fake(|_, space, _, _| done(space))).collect();
+    let engine = Engine::start(tiny_slices(), workers, NoMoreWork, sink).unwrap();
+    engine.pause();
+    engine.replace(assignment(1, 1000));
+    assert!(events.recv_timeout(Duration::from_millis(100)).is_err(), "something happened in a pause");
+    engine.resume();
+    wait_for(&events, is_idle);
+    assert_eq!(engine.stats().total_hashes(), 1000);
+    // A paused engine stops like any other.
+    engine.pause();
+    in_time(move || engine.stop());
+}
+
+#[test]
 fn full_candidates_are_proven_and_the_scan_goes_on_where_it_ended() {
     // Claims every nonce, four at a time.
     let worker = fake(|_, space, _, found| {

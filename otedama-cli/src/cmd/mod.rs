@@ -22,6 +22,7 @@ use otedama_core::algorithm::Input;
 use otedama_core::{Algorithm, Hash256};
 
 use crate::failure::{self, Failure, Outcome};
+use crate::miner::terminal;
 
 /// 32 bytes of a hash in hex, in the order that the function outputs them.
 fn hash256(what: &str, digits: &str) -> Result<Hash256, Failure> {
@@ -64,6 +65,7 @@ fn on_interrupt(act: impl Fn() + Send + 'static) -> Outcome {
     let mut asked = false;
     ctrlc::set_handler(move || {
         if asked {
+            terminal::restore();
             std::process::exit(130);
         }
         asked = true;

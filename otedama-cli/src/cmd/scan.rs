@@ -49,7 +49,8 @@ pub(crate) fn run(args: &ScanArgs, machine: &MachineArgs) -> Outcome {
         assignment = assignment.with_epoch(Arc::clone(&built));
         epoch = Some(built);
     }
-    let Crew { workers, names, config } = Crew::gather(&machine, args.algorithm, &wanted, epoch.as_ref())?;
+    let Crew { workers, names, config, .. } =
+        Crew::gather(&machine, args.algorithm, &wanted, epoch.as_ref())?;
     // Bounded: where nearly everything is found, workers wait for the printer.
     let (events, inbox) = mpsc::sync_channel(EVENTS_AHEAD);
     let sink = move |event| {

@@ -3,9 +3,11 @@
 // Each test file uses some of these.
 #![allow(dead_code)]
 
+pub(crate) mod pool;
+
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
@@ -58,6 +60,27 @@ pub(crate) fn run_with(args: &[&str], input: &str) -> Answer {
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let code = child.wait().unwrap().code().expect("it was ended by a signal");
     Answer { code, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
+/// Runs with arguments that must be refused, and looks for these words in the one line of the refusal.
+pub(crate) fn refused(args: &[&str], words: &[&str]) {
+    refused_with(args, "", words);
+}
+
+pub(crate) fn refused_with(args: &[&str], input: &str, words: &[&str]) {
+    let answer = run_with(args, input);
+    assert_eq!((answer.code, answer.stdout.as_str()), (2, ""), "{args:?}: {}", answer.stderr);
+    assert_eq!(answer.stderr.lines().count(), 1, "{args:?}: {}", answer.stderr);
+    assert!(answer.stderr.starts_with("otedama-cli: "), "{args:?}: {}", answer.stderr);
+    for word in words {
+        assert!(answer.stderr.contains(word), "{args:?}: no {word:?} in: {}", answer.stderr);
+    }
+}
+
+/// Asks a process to end as Ctrl-C does.
+pub(crate) fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
 }
 
 /// Reads to the end, on a thread of its own so that no pipe fills up.

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) busy: usize,
     pub(super) alive: usize,
     pub(super) stopping: bool,
+    /// Nothing is handed out for now.
+    pub(super) paused: bool,
     pub(super) idle_reported: bool,
 }
 
@@ -84,6 +86,7 @@ impl Shared {
                 busy: 0,
                 alive: workers,
                 stopping: false,
+                paused: false,
                 idle_reported: true,
             }),
             wake: Condvar::new(),
@@ -175,6 +178,10 @@ impl Shared {
         loop {
             if state.stopping {
                 return None;
+            }
+            if state.paused {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
             if state.current.is_none()
                 && let Some(assignment) = state.source.next()

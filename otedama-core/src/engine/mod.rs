@@ -8,7 +8,7 @@
 //! ```
 //!
 //! New work comes by two verbs; a third ([`Engine::deepen`]) gives the old work more memory, a fourth
-//! ([`Engine::rest`]) takes it away. [`Engine::replace`]: the old work is dead, scans on it stop and what
+//! ([`Engine::rest`]) takes it away, and [`Engine::pause`] holds it back for a while. [`Engine::replace`]: the old work is dead, scans on it stop and what
 //! they found is dropped (and counted as stale). [`Engine::update`]: there is newer work, but shares of
 //! the old still count, so slices already handed out run to their end.
 //!
@@ -304,6 +304,25 @@ impl Engine {
         state.stop = Arc::new(StopFlag::new());
         state.current = None;
         self.shared.dead_below.store(state.generation + 1, Ordering::Release);
+    }
+
+    /// Workers stop where they are, and take nothing more until [`resume`](Engine::resume). The work stays, and new
+    /// work may be handed in meanwhile. What was found counts; what slices in hand had not come to yet is skipped.
+    pub fn pause(&self) {
+        let mut state = self.shared.lock();
+        state.paused = true;
+        state.stop.raise();
+        state.stop = Arc::new(StopFlag::new());
+        let stop = Arc::clone(&state.stop);
+        if let Some(current) = &mut state.current {
+            current.stop = stop;
+        }
+    }
+
+    /// Workers go on after [`pause`](Engine::pause).
+    pub fn resume(&self) {
+        self.shared.lock().paused = false;
+        self.shared.wake.notify_all();
     }
 
     /// What has been done so far.

@@ -30,6 +30,8 @@ impl Litecoin {
                 format!("-bind=127.0.0.1:{p2p_port}"),
                 "-server".to_owned(),
                 "-dnsseed=0".to_owned(),
+                // A wallet makes 1000 keys beforehand otherwise, each of them synced to disk.
+                "-keypool=8".to_owned(),
                 "-fallbackfee=0.0001".to_owned(),
                 "-printtoconsole=1".to_owned(),
             ];

@@ -115,7 +115,7 @@ impl BitcoinClient {
     }
 
     fn answer(&mut self, answer: Answer, now: Now, out: &mut Vec<Event>) {
-        match self.line.answered(&answer) {
+        match self.line.answered(&answer, now) {
             None | Some(Asked::ExtranonceSubscribe | Asked::Suggest) => {}
             Some(Asked::Submit) => self.line.settle(answer, out),
             Some(Asked::Configure) => {

@@ -142,7 +142,7 @@ impl EthereumClient {
 
     fn answer(&mut self, answer: Answer, now: Now, out: &mut Vec<Event>) {
         let pushed = answer.id.as_ref().is_none_or(|id| id.as_number() == Some(0));
-        match self.line.answered(&answer) {
+        match self.line.answered(&answer, now) {
             None if pushed && self.config.dialect == Dialect::EthProxy => self.work(answer, now, out),
             None | Some(Asked::ExtranonceSubscribe) => {}
             Some(Asked::GetWork) => self.work(answer, now, out),

@@ -72,7 +72,7 @@ impl KawPowClient {
     }
 
     fn answer(&mut self, answer: Answer, now: Now, out: &mut Vec<Event>) {
-        match self.line.answered(&answer) {
+        match self.line.answered(&answer, now) {
             None | Some(Asked::ExtranonceSubscribe) => {}
             Some(Asked::Submit) => self.line.settle(answer, out),
             Some(Asked::Authorize) => {

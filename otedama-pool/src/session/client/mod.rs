@@ -70,6 +70,8 @@ pub struct Counts {
     pub stale: u64,
     /// Refused by the pool, by reason.
     pub rejected: BTreeMap<RejectReason, u64>,
+    /// How long the pool took for its last answer, to whatever was asked.
+    pub answer_time: Option<Duration>,
 }
 
 /// How long an answer is waited for.
@@ -126,9 +128,11 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
     }
 
     /// What an answer is to.
-    pub(crate) fn answered(&mut self, answer: &Answer) -> Option<Q> {
+    pub(crate) fn answered(&mut self, answer: &Answer, now: Now) -> Option<Q> {
         let number = answer.id.as_ref()?.as_number()?;
-        self.asked.remove(&number).map(|(what, _)| what)
+        let (what, asked) = self.asked.remove(&number)?;
+        self.counts.answer_time = Some(now.elapsed.saturating_sub(asked));
+        Some(what)
     }
 
     /// Whether this is still waited for, and has been for this long.

@@ -78,7 +78,7 @@ impl MoneroClient {
     }
 
     fn answer(&mut self, answer: Answer, now: Now, out: &mut Vec<Event>) {
-        match self.line.answered(&answer) {
+        match self.line.answered(&answer, now) {
             None | Some(Asked::KeepAlive) => {}
             Some(Asked::Submit) => self.line.settle(answer, out),
             Some(Asked::Login) => {
