@@ -2,7 +2,7 @@
 
 PREFIX       ?= /usr/local
 DESTDIR      ?=
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 10
 CARGO        ?= cargo
 
 # Everything is built below ./target, whatever the caller's settings.
@@ -77,7 +77,7 @@ lint: ## formatting, clippy, rustdoc, the shape of the workspace
 sanitize: ## the tests around unsafe code, under AddressSanitizer
 	.ci/test sanitize
 
-fuzz: ## every fuzz target for FUZZ_SECONDS (20)
+fuzz: ## every fuzz target for FUZZ_SECONDS (10)
 	.ci/test fuzz
 
 criterion: ## every kernel beside its rivals, with statistics
