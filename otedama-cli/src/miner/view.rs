@@ -107,7 +107,7 @@ fn pool(status: &Status, look: Look) -> Vec<Part> {
         Some(seconds) => parts.push(format!("for {}", clock(seconds)).into()),
         None => parts.push(Span::styled("connection lost", look.bad())),
     }
-    parts.extend(pool.difficulty.map(|difficulty| format!("difficulty {difficulty}").into()));
+    parts.extend(pool.difficulty.map(|difficulty| format!("difficulty {}", four_digits(difficulty)).into()));
     parts.extend(pool.last_job_s.map(|seconds| format!("job {} old", clock(seconds)).into()));
     parts.extend(count(pool.failovers, "failover").map(Span::from));
     parts.extend(pool.answer_s.map(|seconds| format!("ping {:.0} ms", seconds * 1e3).into()));
@@ -160,6 +160,13 @@ fn count(number: u64, what: &str) -> Option<String> {
         1 => Some(format!("1 {what}")),
         many => Some(format!("{many} {what}s")),
     }
+}
+
+/// A positive number to four digits, whole ones all shown: `0.05984`, `0.001`, `123456`.
+fn four_digits(number: f64) -> String {
+    let decimals = (3.0 - number.log10().floor()).clamp(0.0, 15.0) as usize;
+    let text = format!("{number:.decimals$}");
+    if decimals == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
 }
 
 /// A length of time as a clock shows it: `0:03`, `1:02:03`, `2 d 1:02:03`.
@@ -448,6 +455,14 @@ mod tests {
         };
         assert_eq!(colours(false), 0);
         assert!(colours(true) > 0);
+    }
+
+    #[test]
+    fn difficulties_are_shortened() {
+        let cases = [(0.059841840994432266, "0.05984"), (0.001, "0.001"), (1.0, "1"), (123456.7, "123457")];
+        for (number, text) in [(1e-8, "0.00000001"), (16.0, "16"), (100.0, "100")].into_iter().chain(cases) {
+            assert_eq!(four_digits(number), text);
+        }
     }
 
     #[test]
