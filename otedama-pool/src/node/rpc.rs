@@ -281,7 +281,10 @@ fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RpcError::Unauthorized(status.as_u16())),
             // Core's work queue is full: the call was not queued.
             StatusCode::SERVICE_UNAVAILABLE => Err(RpcError::Busy),
-            _ => Err(RpcError::Unreadable(format!("status {status}, and the body is no JSON-RPC answer"))),
+            _ => {
+                let body: String = String::from_utf8_lossy(body).chars().take(100).collect();
+                Err(RpcError::Unreadable(format!("status {status}, and the body is no JSON-RPC answer: {body:?}")))
+            }
         },
     }
 }
