@@ -1,6 +1,7 @@
 //! What keeps a [`Group`] running on tokio: asks the nodes, fetches templates from the active one, hands
 //! blocks to all.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -210,6 +211,12 @@ impl<N: ChainNode> Drop for NodeGroup<N> {
     }
 }
 
+/// A question that a node answers when it has something new.
+struct LongPoll<T> {
+    node: usize,
+    answer: Pin<Box<dyn Future<Output = Result<T, NodeError>> + Send>>,
+}
+
 /// The outcome after another attempt: a rejection may only mean that the first attempt succeeded and the block
 /// is no longer welcome, so it does not settle the doubt.
 fn settled(before: Submitted, now: Submitted) -> Submitted {
@@ -264,6 +271,7 @@ impl<N: ChainNode> Shared<N> {
 
     /// Keeps the current template current.
     async fn fetch_templates(self: Arc<Self>) {
+        let mut poll = None;
         loop {
             let active = self.group().active();
             let Some(active) = active else {
@@ -280,22 +288,34 @@ impl<N: ChainNode> Shared<N> {
                     continue;
                 }
             }
-            self.wait_for_news(active).await;
+            self.wait_for_news(active, &mut poll).await;
         }
     }
 
     /// Comes back when another template should be fetched. Those that a long poll brings are published here.
-    async fn wait_for_news(&self, active: usize) {
+    ///
+    /// A long poll holds one of the node's few RPC threads until there is a new block, whether or not anybody still waits
+    /// for its answer. So there is one at a time: it goes on while templates are refreshed, until it is answered.
+    async fn wait_for_news(&self, active: usize, poll: &mut Option<LongPoll<N::Template>>) {
         loop {
             let current = self.current.borrow().clone();
             let Some(current) = current else { return };
-            let next = async {
-                match self.nodes[active].next_template(&current.template).await {
-                    Ok(template) => template,
-                    // Polling finds out what is wrong.
-                    Err(_) => std::future::pending().await,
-                }
-            };
+            if poll.as_ref().is_some_and(|poll| poll.node != active) {
+                *poll = None;
+            }
+            let next = poll.get_or_insert_with(|| {
+                let (node, pause) = (Arc::clone(&self.nodes[active]), self.config.refresh);
+                let after = Arc::clone(&current);
+                let answer = async move {
+                    let next = node.next_template(&after.template).await;
+                    if next.is_err() {
+                        // Asking for the tip finds out what is wrong.
+                        sleep(pause).await;
+                    }
+                    next
+                };
+                LongPoll { node: active, answer: Box::pin(answer) }
+            });
             tokio::select! {
                 () = self.look.notified() => {
                     let group = self.group();
@@ -307,7 +327,12 @@ impl<N: ChainNode> Shared<N> {
                     return;
                 }
                 () = sleep(self.config.refresh) => return,
-                template = next => self.publish(active, template),
+                next = &mut next.answer => {
+                    *poll = None;
+                    if let Ok(template) = next {
+                        self.publish(active, template);
+                    }
+                }
             }
         }
     }

@@ -283,7 +283,9 @@ fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T
             StatusCode::SERVICE_UNAVAILABLE => Err(RpcError::Busy),
             _ => {
                 let body: String = String::from_utf8_lossy(body).chars().take(100).collect();
-                Err(RpcError::Unreadable(format!("status {status}, and the body is no JSON-RPC answer: {body:?}")))
+                Err(RpcError::Unreadable(format!(
+                    "status {status}, and the body is no JSON-RPC answer: {body:?}"
+                )))
             }
         },
     }

@@ -17,8 +17,9 @@ use super::{BlockRef, ChainNode, Fate, NodeError, Submitted, Tip};
 use crate::coin::{Coin, Kind, Network};
 use template::RawTemplate;
 
-/// Core answers a long poll after about a minute at the latest, once the mempool has changed.
-const LONG_POLL: Duration = Duration::from_secs(120);
+/// Core answers a long poll at the next block, or from a minute on once the mempool has changed. Giving up earlier would leave
+/// one of its RPC threads waiting for nobody.
+const LONG_POLL: Duration = Duration::from_secs(1800);
 
 /// RPC codes that `submitblock` fails with before it has looked at the block: it could not be decoded, a
 /// parameter is wrong, there is no such method.
