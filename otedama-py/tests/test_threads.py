@@ -69,7 +69,9 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_ctrl_c_ends_a_long_call(call: str) -> None:
     program = f"""
-import otedama, sys, time
+import otedama, signal, sys, time
+# Started in the background, a program may have been told to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 job = otedama.Job("sha256d", bytes(80), 1)
 light = otedama.EpochStore().get("randomx", b"key") if "light" in {call!r} else None
 print("ready", flush=True)
