@@ -253,7 +253,7 @@ Examples, the last two in two terminals:
 )]
 pub(crate) struct ServeArgs {
     /// A pool on a built-in chain of this algorithm, on loopback
-    #[arg(long, value_name = "ALGORITHM", required_unless_present = "config", conflicts_with = "config")]
+    #[arg(long, value_name = "ALGORITHM", conflicts_with = "config")]
     pub(crate) dev: Option<Algorithm>,
     /// A pool as this file says
     #[arg(long, value_name = "FILE")]

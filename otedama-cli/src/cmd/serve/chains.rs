@@ -31,6 +31,7 @@ use otedama_pool::spool::{Spool, SpoolConfig};
 use otedama_pool::wallet::{BitcoinWallet, MoneroWallet};
 use serde_json::json;
 use tokio::runtime::Runtime;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -224,6 +225,7 @@ impl Pool<'_> {
                 every: wanted.payout.every.0,
             }),
         };
+        let heard = news(json, name.clone(), &group);
         let keeper = Keeper {
             ledger: Arc::clone(&self.ledger),
             rules: rules(self.config, coin, wanted),
@@ -247,10 +249,12 @@ impl Pool<'_> {
         )?;
         self.say_reserve(coin, wanted)?;
         let (serving, watched, label) = (Arc::clone(&front), front, name.clone());
+        let keeping = keeper.run(move |kept| tell::kept(json, &label, &kept));
         Ok(Served {
             name,
             front: Box::pin(async move { serving.serve_all(listeners).await }),
-            errands: Box::pin(keeper.run(move |kept| tell::kept(json, &label, &kept))),
+            // Neither ends by itself.
+            errands: Box::pin(async move { tokio::join!(keeping, heard).0 }),
             stats: Box::new(move || watched.stats()),
         })
     }
@@ -298,6 +302,21 @@ impl Pool<'_> {
 pub(in crate::cmd) fn rules(config: &Config, coin: &Coin, wanted: &config::Coin) -> CoinRules {
     let rewards = wanted.rewards.as_ref().unwrap_or(&config.pool.rewards);
     accounts::rules(coin, rewards, wanted.fee_percentage.unwrap_or(config.pool.fee_percentage))
+}
+
+/// Tells what becomes of a coin's nodes, as long as there are any.
+fn news<N: ChainNode>(json: bool, coin: String, group: &NodeGroup<N>) -> impl Future<Output = ()> + use<N> {
+    let mut changes = group.changes();
+    let nodes: Vec<_> = group.status().into_iter().map(|status| status.label).collect();
+    async move {
+        loop {
+            match changes.recv().await {
+                Ok(change) => tell::change(json, &coin, &nodes, &change),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
 }
 
 /// The coin a configuration means.

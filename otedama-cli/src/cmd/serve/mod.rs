@@ -38,7 +38,6 @@ pub(crate) fn run(args: &ServeArgs, machine: &MachineArgs) -> Outcome {
     match (args.dev, &args.config) {
         (Some(algorithm), _) => dev(args, &machine, algorithm),
         (None, Some(file)) => chains::run(args, &machine, file),
-        // Clap demands one of them.
         (None, None) => Err(usage("no chain: expected --config FILE or --dev ALGORITHM")),
     }
 }

@@ -1,6 +1,7 @@
 //! What happens at a pool, as a line for people or an object for programs.
 
 use otedama_pool::accounts::Kept;
+use otedama_pool::node::group::Change;
 use otedama_pool::server::Happening;
 use serde_json::{Value, json};
 
@@ -46,6 +47,27 @@ pub(super) fn happening(json: bool, coin: Option<&str>, happening: &Happening) {
         _ => return,
     };
     say(json, coin, &text, object);
+}
+
+/// What became of a coin's nodes, the first of which is the preferred one.
+pub(super) fn change(json: bool, coin: &str, nodes: &[String], change: &Change) {
+    let label = |node: usize| nodes.get(node).map_or("a node", String::as_str);
+    let (text, object) = match change {
+        Change::Health { node, health } => (
+            format!("{} is {health}", label(*node)),
+            json!({ "event": "node", "node": label(*node), "health": health.to_string() }),
+        ),
+        Change::Active(Some(node)) => (
+            format!("templates come from {}", label(*node)),
+            json!({ "event": "active", "node": label(*node) }),
+        ),
+        Change::Active(None) => {
+            ("no node gives templates: miners wait".to_owned(), json!({ "event": "active", "node": null }))
+        }
+        // The work that follows is told.
+        Change::Tip(_) => return,
+    };
+    say(json, Some(coin), &text, object);
 }
 
 /// What the accounts' errands found.
