@@ -124,7 +124,8 @@ fn a_miner_tells_how_it_does_and_is_paused_and_resumed() {
     assert_eq!((text(&status, "state"), text(&status, "algorithm")), ("mining", "sha256d"));
     assert!(text(&status["pool"], "url").starts_with("stratum+tcp://127.0.0.1:"));
     assert_eq!((status["pool"]["connected"].as_bool(), number(&status, "workers")), (Some(true), 1));
-    assert_eq!(status["pool"]["difficulty"], 0.001);
+    // What it began with, or more: shares come fast.
+    assert!(status["pool"]["difficulty"].as_f64().unwrap() >= 0.001, "{status}");
     assert!(status["pool"]["answer_s"].is_number() && status["pool"]["last_job_s"].is_number(), "{status}");
     assert_eq!(status["shares"]["rejected"], serde_json::json!({}));
 

@@ -17,7 +17,7 @@ use super::{Happening, ShareLog, Shared, hand_in};
 use crate::node::BlockRef;
 use crate::node::driver::NodeGroup;
 use crate::session::server::Server;
-use crate::session::{Action, CloseReason, Now, Ticket, Verdict};
+use crate::session::{Action, CloseReason, Credit, FoundBlock, Now, Ticket, Verdict};
 use crate::stratum::{LineSplitter, MINER_LINE_BYTES};
 
 /// How much is read at a time.
@@ -157,8 +157,8 @@ struct Miner<T: Trade, L: ShareLog> {
     wire: Wire,
     answer: mpsc::UnboundedSender<(Ticket, Verdict)>,
     actions: Vec<Action>,
-    /// The block that the next accepted share is.
-    found: Option<BlockRef>,
+    /// The block that the share is that comes next, and what it is worth by itself.
+    found: Option<(BlockRef, Credit)>,
     lines: String,
 }
 
@@ -210,17 +210,17 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                     Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
                     Action::Accepted(credit) => {
                         // The answer that follows must not leave before the share is safe.
-                        let block = self.found.take();
-                        if let Err(words) = self.shared.record(&credit, block).await {
-                            self.shared
-                                .happen(Happening::Trouble(format!("a share is not recorded: {words}")));
-                            return Err(Some("shares cannot be recorded".to_owned()));
-                        }
+                        let block = self.found.take().map(|(block, _)| block);
+                        record(&self.shared, &credit, block).await?;
                         self.seat.share(None);
                     }
                     Action::Rejected { worker, reason, facts } => {
                         self.shared.tally.refused.fetch_add(1, Ordering::Relaxed);
                         self.seat.share(Some(reason));
+                        // A block that is easier than a share still belongs to whoever found it.
+                        if let Some((block, credit)) = self.found.take() {
+                            record(&self.shared, &credit, Some(block)).await?;
+                        }
                         // Others may claim any name.
                         if self.seat.has_admitted(&worker) {
                             self.shared.remembered().refused(&worker, reason, facts, now);
@@ -228,7 +228,8 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                         self.shared.happen(Happening::Refused { worker, reason });
                     }
                     Action::Block(found) => {
-                        self.found = hand_in(&self.shared, &self.group, self.seat.number, &found);
+                        let block = hand_in(&self.shared, &self.group, self.seat.number, &found);
+                        self.found = block.map(|block| (block, credit_of(*found)));
                     }
                     Action::NeedJob => {
                         let job = self.shared.work.borrow().clone();
@@ -263,6 +264,25 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
             None => Ok(()),
         }
     }
+}
+
+/// Records a share, or ends the connection.
+async fn record<T: Trade, L: ShareLog>(
+    shared: &Shared<T, L>,
+    credit: &Credit,
+    block: Option<BlockRef>,
+) -> Result<(), Over> {
+    shared.record(credit, block).await.map_err(|words| {
+        shared.happen(Happening::Trouble(format!("a share is not recorded: {words}")));
+        Some("shares cannot be recorded".to_owned())
+    })
+}
+
+/// What a block counts for if its share counts for nothing: the work it took. Its job has the easiest target of any use,
+/// which then is the network's.
+fn credit_of(found: FoundBlock) -> Credit {
+    let FoundBlock { worker, job_id, job, share, .. } = found;
+    Credit { worker, job_id, difficulty: job.target().to_difficulty(job.algorithm()), share }
 }
 
 /// Names of a sane length; who may mine under one is the accounts' business.

@@ -298,11 +298,10 @@ impl<J> Desk<J> {
                 coinbase,
             })));
         }
-        let earned = terms.iter().find(|terms| meets(&terms.target)).map(|terms| terms.difficulty);
-        // A block counts, be it easier than a share (on chains made for tests): for what it is.
-        let block = || network.filter(|_| is_block).map(|target| target.to_difficulty(job.algorithm()));
-        let Some(difficulty) = earned.or_else(block) else {
-            self.duplicates.settle(&key, false);
+        let Some(difficulty) = terms.iter().find(|terms| meets(&terms.target)).map(|terms| terms.difficulty)
+        else {
+            // A block that is easier than a share is no share, but is found only once.
+            self.duplicates.settle(&key, is_block);
             let found = met(&share.digest().pow, job.algorithm());
             self.reject(id, worker, RejectReason::LowDifficulty, facts(found), out);
             return None;

@@ -105,7 +105,8 @@ pub enum Action {
     },
     /// Hash this, then call [`Server::on_verdict`].
     Verify(Box<Check>),
-    /// A share that is a block: submit it before anything else. The share itself comes next, as accepted.
+    /// A share that is a block: submit it before anything else. The share itself comes next: accepted, or
+    /// rejected if blocks are easier than it had to be.
     Block(Box<FoundBlock>),
     /// A share counts. Comes before the line that says so to the miner.
     Accepted(Credit),

@@ -310,8 +310,9 @@ impl EthereumServer {
                 let facts = self.desk.facts(claimed.job_id, None, now);
                 self.desk.reject(id.as_ref(), claimed.worker, reason, facts, out);
             }
-            Ok((job, mut attempt)) => {
-                attempt.id = id;
+            Ok((job, attempt)) => {
+                // eth-proxy names jobs by their header hash; from here on each has the id it was cut under.
+                let attempt = Attempt { id, job_id: &job.job_id, ..attempt };
                 let algorithm = self.algorithm;
                 // The height settles the epoch: nobody looks for a seed.
                 let work = Sealed { header_hash: job.header_hash, seed_hash: None, height: Some(job.height) };
