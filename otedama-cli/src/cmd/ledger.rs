@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use otedama_pool::accounts::{self, book_blocks};
+use otedama_pool::accounts::{self, book_blocks, now_ms};
 use otedama_pool::coin::{Coin, Kind};
 use otedama_pool::config::{self, Config};
 use otedama_pool::ledger::{Account, Ledger};
@@ -274,9 +274,4 @@ async fn give_back(ledger: &Ledger, batch: i64, yes: bool, books: &BooksArgs) ->
 
 fn amounts(balances: &BTreeMap<Account, Amount>) -> Value {
     balances.iter().map(|(account, amount)| (account.to_string(), json!(amount.units()))).collect()
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

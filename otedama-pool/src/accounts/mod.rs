@@ -173,8 +173,8 @@ fn shortened(worker: &str) -> String {
     worker[..end].to_owned()
 }
 
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
+/// Milliseconds since 1970, as records and books count.
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
