@@ -71,7 +71,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, reconnect: Opti
                         server.reconnect(to, &mut out);
                     }
                 }
-                Action::Send(line) => lines += &(line + "\n"),
+                Action::Send(line) | Action::Accepted { answer: Some(line), .. } => lines += &(line + "\n"),
                 _ => {}
             }
             at += 1;

@@ -49,7 +49,7 @@ fn bytes(value: &Value, field: &str) -> Vec<u8> {
 /// What came back for a call, and what was decided about its share.
 fn answer(out: &[Action]) -> Value {
     let line = out.iter().rev().find_map(|action| match action {
-        Action::Send(line) => Some(line),
+        Action::Send(line) | Action::Accepted { answer: Some(line), .. } => Some(line),
         _ => None,
     });
     serde_json::from_str(line.expect("an answer")).unwrap()
@@ -135,7 +135,7 @@ fn recorded_shares_of_bitcoin_and_litecoin_are_accepted_and_their_blocks_found()
             assert_eq!(found.is_some(), expected["is_block"] == true, "{name}");
             blocks += usize::from(found.is_some());
             let credit = out.iter().find_map(|action| match action {
-                Action::Accepted(credit) => Some(credit),
+                Action::Accepted { credit, .. } => Some(credit),
                 _ => None,
             });
             let credit = credit.unwrap();

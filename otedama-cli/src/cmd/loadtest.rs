@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use otedama_core::scan::{Candidates, Scanner, StopFlag, kernels};
 use otedama_core::verify::{Claim, VerifyWorker};
 use otedama_core::{Algorithm, Share, Verifier};
+use otedama_pool::effort::Effort;
 use otedama_pool::session::client::{Account, BitcoinClient, BitcoinClientConfig, Client};
 use otedama_pool::session::{Event, Now};
 use otedama_pool::stratum::{LineSplitter, POOL_LINE_BYTES};
@@ -36,8 +37,11 @@ const OPENING: usize = 128;
 /// Shares found at a time: a search costs more than a share.
 const FOUND: usize = 16;
 
-/// Nonces tried for those: 10 ms of a core at most.
+/// Nonces tried for those: twice what they take on average, 10 ms of a core at most.
 const NONCES: u64 = 1 << 18;
+
+/// Shares handed in at once at most by a miner that is behind.
+const AT_ONCE: usize = 64;
 
 /// How long a connection may take until it has work.
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -288,15 +292,21 @@ async fn miner(
                 due = tokio::time::Instant::now() + stagger;
             }
             () = sleep_until(due), if now == Phase::Sharing => {
-                due += load.pause;
-                if ready.is_empty() {
-                    let task = client.next_task();
-                    ready = task.map_or_else(Vec::new, |task| lock(&load.searcher).find(&task));
-                }
-                if let Some(share) = ready.pop() {
-                    client.submit(&share, load.now(), &mut events);
-                    load.sent.fetch_add(1, Ordering::Relaxed);
-                    under_way.push_back(Instant::now());
+                let now = tokio::time::Instant::now();
+                for _ in 0..AT_ONCE {
+                    if due > now {
+                        break;
+                    }
+                    due += load.pause;
+                    if ready.is_empty() {
+                        let task = client.next_task();
+                        ready = task.map_or_else(Vec::new, |task| lock(&load.searcher).find(&task));
+                    }
+                    if let Some(share) = ready.pop() {
+                        client.submit(&share, load.now(), &mut events);
+                        load.sent.fetch_add(1, Ordering::Relaxed);
+                        under_way.push_back(Instant::now());
+                    }
                 }
             }
             () = sleep_until(deadline), if opening.is_some() => return Err("no work within a minute".to_owned()),
@@ -355,7 +365,8 @@ impl Searcher {
     /// Some shares of a task, perhaps none.
     fn find(&mut self, task: &Task) -> Vec<Share> {
         let mut space = task.space;
-        space.nonces.count = space.nonces.count.min(NONCES);
+        let each = Effort::of(task.job.target()).times(2 * FOUND as u64).0;
+        space.nonces.count = space.nonces.count.min(u64::try_from(each).unwrap_or(NONCES).min(NONCES));
         self.found.clear();
         let scanned = self
             .scanner

@@ -84,9 +84,9 @@ impl ShareLog for Accounts {
         }
     }
 
-    async fn record(&self, share: &Counted<'_>) -> Result<(), String> {
-        let recorded = self.spool.append_async(&self.entry(share)).await;
-        recorded.map(|_| ()).map_err(|error| error.to_string())
+    fn record(&self, share: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let appending = self.spool.append_async(&self.entry(share));
+        async move { appending.await.map(drop).map_err(|error| error.to_string()) }
     }
 
     async fn submitted(&self, block: &BlockRef, each: &[(String, Submitted)]) {

@@ -1,20 +1,23 @@
 //! One miner's connection: bytes to lines to the session, and what the session wants done.
 
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::entrance::{self, EntranceError, Wire};
 use super::guard::{Offence, Refusal};
 use super::seat::Seat;
 use super::trade::{self, Trade};
-use super::{Happening, ShareLog, Shared, hand_in};
-use crate::node::BlockRef;
+use super::{BlockOf, Found, Happening, ShareLog, Shared, hand_in};
 use crate::node::driver::NodeGroup;
 use crate::session::server::Server;
 use crate::session::{Action, CloseReason, Credit, FoundBlock, Now, Ticket, Verdict};
@@ -25,6 +28,9 @@ const READ_BYTES: usize = 4096;
 
 /// The longest a login name may be.
 const MAX_USERNAME: usize = 256;
+
+/// Shares of one connection on their way to the disk at most; more verdicts wait.
+const MAX_RECORDINGS: usize = 256;
 
 /// How long the last words to a miner may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -78,7 +84,7 @@ async fn serve<T: Trade, L: ShareLog>(
     group: Arc<NodeGroup<T::Node>>,
     wire: Wire,
     seat: Seat<T, L>,
-) -> Over {
+) -> Option<String> {
     let (answer, mut verdicts) = mpsc::unbounded_channel();
     let opened = shared.now();
     let session = shared.trade.open(seat.number, seat.start, opened);
@@ -92,7 +98,9 @@ async fn serve<T: Trade, L: ShareLog>(
         answer,
         actions: Vec::new(),
         found: None,
+        recordings: VecDeque::new(),
         lines: String::new(),
+        closing: None,
     };
     let mut work = shared.work.subscribe();
     work.mark_changed();
@@ -108,18 +116,15 @@ async fn serve<T: Trade, L: ShareLog>(
                 Ok(0) => break None,
                 Ok(count) => {
                     splitter.push(&bytes[..count]);
-                    match miner.lines(&mut splitter, now).await {
-                        Ok(spoke) => silent &= !spoke,
-                        Err(why) => break why,
-                    }
-                    continue;
+                    silent &= !miner.lines(&mut splitter, now);
                 }
                 Err(error) => break Some(error.to_string()),
             },
             // A session has a limit of shares under way, so this queue has one.
-            Some((ticket, verdict)) = verdicts.recv() => {
+            Some((ticket, verdict)) = verdicts.recv(), if miner.recordings.len() < MAX_RECORDINGS => {
                 miner.session.on_verdict(ticket, verdict, now, &mut miner.actions);
             }
+            safe = next_safe(&mut miner.recordings) => miner.safe(safe),
             // The sender is in `shared`.
             _ = work.changed() => {
                 let job = work.borrow_and_update().clone();
@@ -138,13 +143,48 @@ async fn serve<T: Trade, L: ShareLog>(
                 miner.session.on_tick(now, &mut miner.actions);
             }
         }
-        if let Err(why) = miner.act().await {
-            break why;
+        miner.act();
+        if let Err(why) = miner.write().await {
+            break Some(why);
+        }
+        if let Some(why) = miner.closing.take() {
+            break Some(why);
         }
     };
+    // Shares that are on their way to the disk count, whether or not somebody hears of it.
+    let rest = async {
+        while !miner.recordings.is_empty() {
+            let safe = next_safe(&mut miner.recordings).await;
+            miner.safe(safe);
+        }
+        miner.write().await
+    };
+    let _ = timeout(FAREWELL, rest).await;
     // TLS wants to be told of the end; who does not listen is left all the same.
     let _ = timeout(FAREWELL, miner.wire.shutdown()).await;
     why
+}
+
+/// A share on its way to the disk; what is said to its miner then, or why nothing is.
+type Recording = Pin<Box<dyn Future<Output = Result<Option<String>, String>> + Send>>;
+
+/// The oldest share on its way to the disk, once it is there; the disk takes them in this order.
+async fn next_safe(recordings: &mut VecDeque<Recording>) -> Result<Option<String>, String> {
+    let Some(oldest) = recordings.front_mut() else { return pending().await };
+    let safe = oldest.await;
+    recordings.pop_front();
+    safe
+}
+
+/// The same if it is there already.
+fn safe_already(recordings: &mut VecDeque<Recording>) -> Option<Result<Option<String>, String>> {
+    // Who comes next waits for it with a waker that wakes.
+    let Poll::Ready(safe) = recordings.front_mut()?.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    else {
+        return None;
+    };
+    recordings.pop_front();
+    Some(safe)
 }
 
 struct Miner<T: Trade, L: ShareLog> {
@@ -158,29 +198,56 @@ struct Miner<T: Trade, L: ShareLog> {
     answer: mpsc::UnboundedSender<(Ticket, Verdict)>,
     actions: Vec<Action>,
     /// The block that the share is that comes next, and what it is worth by itself.
-    found: Option<(BlockRef, Credit)>,
+    found: Option<(Found<BlockOf<T>>, Credit)>,
+    recordings: VecDeque<Recording>,
+    /// What is to be written, in one go.
     lines: String,
+    /// Why the connection is to end once the lines are written.
+    closing: Option<String>,
 }
-
-/// The connection is over; why, if there is something to say.
-type Over = Option<String>;
 
 impl<T: Trade, L: ShareLog> Miner<T, L> {
     /// Takes the whole lines; whether there were any.
-    async fn lines(&mut self, splitter: &mut LineSplitter, now: Now) -> Result<bool, Over> {
+    fn lines(&mut self, splitter: &mut LineSplitter, now: Now) -> bool {
         let mut any = false;
-        loop {
+        while self.closing.is_none() {
             match splitter.next_line() {
                 Ok(Some(line)) => self.session.on_line(line, now, &mut self.actions),
-                Ok(None) => return Ok(any),
+                Ok(None) => break,
                 Err(error) => {
                     self.seat.ban(Offence::BadBytes);
-                    return Err(Some(error.to_string()));
+                    self.closing = Some(error.to_string());
                 }
             }
             any = true;
-            self.act().await?;
+            self.act();
         }
+        any
+    }
+
+    /// A share is safe, or cannot be made so; with it all others that are by now.
+    fn safe(&mut self, mut safe: Result<Option<String>, String>) {
+        loop {
+            match safe {
+                Ok(answer) => {
+                    self.seat.share(None);
+                    answer.iter().for_each(|line| self.say(line));
+                }
+                Err(words) => {
+                    self.shared.happen(Happening::Trouble(format!("a share is not recorded: {words}")));
+                    self.closing.get_or_insert_with(|| "shares cannot be recorded".to_owned());
+                }
+            }
+            match safe_already(&mut self.recordings) {
+                Some(next) => safe = next,
+                None => return,
+            }
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.lines.push_str(line);
+        self.lines.push('\n');
     }
 
     fn hand_out(&mut self, cut: &T::Cut, now: Now) {
@@ -188,94 +255,98 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
         self.shared.trade.hand_out(&mut self.session, to, cut, now, &mut self.actions);
     }
 
-    /// Does what the session wants done, in order, and writes what it wants sent in one go.
-    async fn act(&mut self) -> Result<(), Over> {
-        let mut closing = None;
+    /// Does what the session wants done, in order, but for the writing.
+    fn act(&mut self) {
         // Actions may lead to further ones, which come after them.
-        while !self.actions.is_empty() && closing.is_none() {
-            let actions = std::mem::take(&mut self.actions);
-            for action in actions {
-                let now = self.shared.now();
-                match action {
-                    Action::Send(line) => {
-                        self.lines.push_str(&line);
-                        self.lines.push('\n');
-                    }
-                    Action::Authorize { ticket, username, .. } => {
-                        let verdict = sane(&username)
-                            .and_then(|()| self.shared.log.may_mine(&username))
-                            .and_then(|()| self.seat.admit(&username));
-                        self.session.on_login(ticket, verdict, now, &mut self.actions);
-                    }
-                    Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
-                    Action::Accepted(credit) => {
-                        // The answer that follows must not leave before the share is safe.
-                        let block = self.found.take().map(|(block, _)| block);
-                        record(&self.shared, &credit, block).await?;
-                        self.seat.share(None);
-                    }
-                    Action::Rejected { worker, reason, facts } => {
-                        self.shared.tally.refused.fetch_add(1, Ordering::Relaxed);
-                        self.seat.share(Some(reason));
-                        // A block that is easier than a share still belongs to whoever found it.
-                        if let Some((block, credit)) = self.found.take() {
-                            record(&self.shared, &credit, Some(block)).await?;
-                        }
-                        // Others may claim any name.
-                        if self.seat.has_admitted(&worker) {
-                            self.shared.remembered().refused(&worker, reason, facts, now);
-                        }
-                        self.shared.happen(Happening::Refused { worker, reason });
-                    }
-                    Action::Block(found) => {
-                        let block = hand_in(&self.shared, &self.group, self.seat.number, &found);
-                        self.found = block.map(|block| (block, credit_of(*found)));
-                    }
-                    Action::NeedJob => {
-                        let job = self.shared.work.borrow().clone();
-                        if let Some(job) = job {
-                            self.round += 1;
-                            self.hand_out(&job.cut, now);
-                        }
-                    }
-                    Action::Hashrate(_) => {}
-                    Action::Close(reason) => {
-                        if reason == CloseReason::Errors {
-                            self.seat.ban(Offence::BadLines);
-                        }
-                        closing = Some(format!("{reason:?}"));
-                    }
-                }
+        while !self.actions.is_empty() && self.closing.is_none() {
+            for action in std::mem::take(&mut self.actions) {
+                self.carry_out(action);
             }
-        }
-        if !self.lines.is_empty() {
-            let writing = async {
-                self.wire.write_all(self.lines.as_bytes()).await?;
-                self.wire.flush().await
-            };
-            match timeout(self.shared.config.write_timeout, writing).await {
-                Ok(Ok(())) => self.lines.clear(),
-                Ok(Err(error)) => return Err(Some(error.to_string())),
-                Err(_) => return Err(Some("it reads too slowly".to_owned())),
-            }
-        }
-        match closing {
-            Some(reason) => Err(Some(reason)),
-            None => Ok(()),
         }
     }
-}
 
-/// Records a share, or ends the connection.
-async fn record<T: Trade, L: ShareLog>(
-    shared: &Shared<T, L>,
-    credit: &Credit,
-    block: Option<BlockRef>,
-) -> Result<(), Over> {
-    shared.record(credit, block).await.map_err(|words| {
-        shared.happen(Happening::Trouble(format!("a share is not recorded: {words}")));
-        Some("shares cannot be recorded".to_owned())
-    })
+    fn carry_out(&mut self, action: Action) {
+        let now = self.shared.now();
+        match action {
+            Action::Send(line) => self.say(&line),
+            Action::Authorize { ticket, username, .. } => {
+                let verdict = sane(&username)
+                    .and_then(|()| self.shared.log.may_mine(&username))
+                    .and_then(|()| self.seat.admit(&username));
+                self.session.on_login(ticket, verdict, now, &mut self.actions);
+            }
+            Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
+            Action::Accepted { credit, answer } => {
+                let found = self.found.take().map(|(found, _)| found);
+                self.record(credit, found, answer);
+            }
+            Action::Rejected { worker, reason, facts } => {
+                self.shared.tally.refused.fetch_add(1, Ordering::Relaxed);
+                self.seat.share(Some(reason));
+                // A block that is easier than a share still belongs to whoever found it.
+                if let Some((found, credit)) = self.found.take() {
+                    self.record(credit, Some(found), None);
+                }
+                // Others may claim any name.
+                if self.seat.has_admitted(&worker) {
+                    self.shared.remembered().refused(&worker, reason, facts, now);
+                }
+                self.shared.happen(Happening::Refused { worker, reason });
+            }
+            Action::Block(found) => {
+                let block = self.shared.block(self.seat.number, &found);
+                self.found = block.map(|block| (block, credit_of(*found)));
+            }
+            Action::NeedJob => {
+                let job = self.shared.work.borrow().clone();
+                if let Some(job) = job {
+                    self.round += 1;
+                    self.hand_out(&job.cut, now);
+                }
+            }
+            Action::Hashrate(_) => {}
+            Action::Close(reason) => {
+                if reason == CloseReason::Errors {
+                    self.seat.ban(Offence::BadLines);
+                }
+                self.closing = Some(format!("{reason:?}"));
+            }
+        }
+    }
+
+    /// Begins to record a share, which is this block, if any. The answer leaves when it is safe.
+    fn record(&mut self, credit: Credit, found: Option<Found<BlockOf<T>>>, answer: Option<String>) {
+        let recorded = self.shared.record(credit, found.as_ref().map(|found| found.reference));
+        let submits = found.map(|found| {
+            let (tells, hears) = oneshot::channel();
+            hand_in(&self.shared, &self.group, found, hears);
+            tells
+        });
+        self.recordings.push_back(Box::pin(async move {
+            let recorded = recorded?.await;
+            drop(submits);
+            recorded.map(|()| answer)
+        }));
+    }
+
+    /// Writes what there is to say.
+    async fn write(&mut self) -> Result<(), String> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let writing = async {
+            self.wire.write_all(self.lines.as_bytes()).await?;
+            self.wire.flush().await
+        };
+        match timeout(self.shared.config.write_timeout, writing).await {
+            Ok(Ok(())) => {
+                self.lines.clear();
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("it reads too slowly".to_owned()),
+        }
+    }
 }
 
 /// What a block counts for if its share counts for nothing: the work it took. Its job has the easiest target of any use,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{Depth, Epoch, EpochBuilder, EpochKey, EpochStore, Progress};
@@ -19,6 +20,10 @@ const QUEUE: usize = 1 << 16;
 /// Shares a thread takes at a time: many enough to fill every lane, few enough to be answered soon.
 const BATCH: usize = 64;
 
+/// How long a thread lets shares gather when they come faster than this one after the other. To be woken for each costs
+/// more than to hash a header.
+const GATHER: Duration = Duration::from_micros(500);
+
 /// The verify threads. Dropping it ends them, with what they have in hand.
 pub struct Judge {
     shared: Arc<Shared>,
@@ -33,6 +38,8 @@ struct Shared {
 
 struct State {
     queue: VecDeque<Case>,
+    /// Threads that wait for the next share.
+    waiting: usize,
     stopping: bool,
 }
 
@@ -63,7 +70,7 @@ impl Judge {
         let items_by = if setup.compile { ItemsBy::Compiler } else { ItemsBy::Interpreter };
         let epochs =
             builders::builder(algorithm, &setup.cpu, items_by).map(|builder| Epochs { builder, store });
-        let state = State { queue: VecDeque::new(), stopping: false };
+        let state = State { queue: VecDeque::new(), waiting: 0, stopping: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), epochs });
         let mut judge = Judge { shared: Arc::clone(&shared), threads: Vec::new() };
         for index in 0..threads.max(1) {
@@ -87,8 +94,11 @@ impl Judge {
             return;
         }
         state.queue.push_back(Case { check, answer: answer.clone() });
+        let sleeps = state.waiting > 0;
         drop(state);
-        self.shared.wake.notify_one();
+        if sleeps {
+            self.shared.wake.notify_one();
+        }
     }
 
     /// Builds what the next jobs need before their shares come: this epoch, and the next if it is known.
@@ -136,7 +146,9 @@ impl Shared {
             if state.stopping {
                 return None;
             }
+            state.waiting += 1;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         while batch.len() < BATCH {
             let same = |case: &Case| {
@@ -159,7 +171,9 @@ impl Shared {
 
 fn run(shared: &Shared, mut worker: VerifyWorker) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut free = Instant::now();
     while shared.take(&mut batch).is_some() {
+        let begun = Instant::now();
         let epoch = batch[0].check.job.epoch().map(|key| shared.epoch(key)).transpose();
         let tell = |case: &Case, verdict| {
             // Nobody reads any more if the connection has ended.
@@ -172,6 +186,13 @@ fn run(shared: &Shared, mut worker: VerifyWorker) {
             }
             Err(reject) => batch.iter().for_each(|case| tell(case, Err(reject.clone()))),
         }
+        let idle = begun.duration_since(free);
+        free = Instant::now();
+        // Hashes that take longer than this gather shares by themselves.
+        let quick = idle < GATHER && free.duration_since(begun) < GATHER && batch.len() < BATCH;
         batch.clear();
+        if quick {
+            thread::sleep(GATHER);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!   bytes ──▶ PROXY header? TLS? (entrance) ──▶ lines
 //!   lines ──▶ Server (state machine) ──Check──▶ Judge: verify threads ──Verdict──▶ Server
 //!                                    ──Accepted──▶ ShareLog (durable) ──▶ the miner's answer
-//!                                    ──Block──▶ Trade::block ──▶ every node at once
+//!                                    ──Block──▶ Trade::block ──recorded──▶ every node at once
 //! ```
 //!
 //! What one address may do is [`guard`]'s business, why a worker's shares did not count [`workers`]'.
@@ -26,6 +26,7 @@ mod entrance;
 mod seat;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,8 +35,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use otedama_core::{Algorithm, Difficulty, HashRate, Target};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::effort::Effort;
 use crate::node::driver::{Current, NodeGroup, Submission};
@@ -62,11 +64,11 @@ pub trait ShareLog: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Records a share; done when it can no longer be lost.
+    /// Records a share: begun at once, done when it can no longer be lost.
     ///
     /// # Errors
     /// In words; the connection then ends without an answer, since the share would not be paid.
-    fn record(&self, share: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send;
+    fn record(&self, share: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send + use<Self>;
 
     /// Notes what each node (by its label) said to a block.
     fn submitted(&self, block: &BlockRef, each: &[(String, Submitted)]) -> impl Future<Output = ()> + Send {
@@ -93,8 +95,8 @@ pub struct Counted<'a> {
 pub struct NoAccounts;
 
 impl ShareLog for NoAccounts {
-    async fn record(&self, _: &Counted<'_>) -> Result<(), String> {
-        Ok(())
+    fn record(&self, _: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        std::future::ready(Ok(()))
     }
 }
 
@@ -185,6 +187,9 @@ struct Job<C> {
 
 /// How many jobs blocks may be made of: more than any session keeps.
 const RECENT_JOBS: usize = 512;
+
+/// How long a block waits for its share to be on disk at most.
+const BLOCK_WAITS: Duration = Duration::from_millis(100);
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -418,42 +423,74 @@ impl<T: Trade, L: ShareLog> Shared<T, L> {
         self.recent().iter().rev().find(|job| job.id == id).cloned()
     }
 
-    /// Records a share; done when it is safe.
-    async fn record(&self, credit: &Credit, block: Option<BlockRef>) -> Result<(), String> {
+    /// Begins to record a share; done when it is safe and counted.
+    ///
+    /// # Errors
+    /// In words, now or later, if it cannot be.
+    fn record(
+        self: &Arc<Self>,
+        credit: Credit,
+        block: Option<BlockRef>,
+    ) -> Result<impl Future<Output = Result<(), String>> + Send + use<T, L>, String> {
         let job = self.job(&credit.job_id).ok_or_else(|| format!("job {} is forgotten", credit.job_id))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let share = Counted { credit, worth: self.trade.worth(&job.cut), block, time_ms };
-        self.log.record(&share).await?;
-        self.credit(credit);
-        Ok(())
+        let share = Counted { credit: &credit, worth: self.trade.worth(&job.cut), block, time_ms };
+        let recorded = self.log.record(&share);
+        let shared = Arc::clone(self);
+        Ok(async move {
+            recorded.await?;
+            shared.credit(credit);
+            Ok(())
+        })
     }
 
-    fn credit(&self, credit: &Credit) {
+    fn credit(&self, credit: Credit) {
         let target = Target::from_difficulty(self.trade.algorithm(), credit.difficulty);
         self.tally.accepted.fetch_add(1, Ordering::Relaxed);
         self.remembered().accepted(&credit.worker, Effort::of(&target), self.now());
-        self.happen(Happening::Share { worker: credit.worker.clone(), difficulty: credit.difficulty });
+        self.happen(Happening::Share { worker: credit.worker, difficulty: credit.difficulty });
     }
 }
 
-/// Makes a block of a find and hands it to every node; which block it is.
+/// A block that was found, put together.
+struct Found<B> {
+    block: B,
+    reference: BlockRef,
+    worker: String,
+}
+
+/// What is handed to the nodes of a trade.
+type BlockOf<T> = <<T as Trade>::Node as ChainNode>::Block;
+
+impl<T: Trade, L: ShareLog> Shared<T, L> {
+    /// Makes a block of a find; `None`, with words to the operator, if that cannot be done.
+    fn block(&self, connection: u32, found: &FoundBlock) -> Option<Found<BlockOf<T>>> {
+        let made = self.job(&found.job_id).and_then(|job| self.trade.block(&job.cut, connection, found));
+        let worker = found.worker.clone();
+        if made.is_none() {
+            let words =
+                format!("the block that {worker} found for job {} cannot be put together", found.job_id);
+            self.happen(Happening::Trouble(words));
+        }
+        made.map(|(block, reference)| Found { block, reference, worker })
+    }
+}
+
+/// Hands a block to every node as soon as the books are safe to know of it: a crash in between leaves a block in the
+/// books that is on no chain, which following the chain finds out, and never one on the chain that the books do not
+/// know. A disk that does not answer holds no block up: `recorded` ends when its share is recorded, or never will be.
 fn hand_in<T: Trade, L: ShareLog>(
     shared: &Arc<Shared<T, L>>,
     group: &Arc<NodeGroup<T::Node>>,
-    connection: u32,
-    found: &FoundBlock,
-) -> Option<BlockRef> {
-    let made = shared.job(&found.job_id).and_then(|job| shared.trade.block(&job.cut, connection, found));
-    let Some((block, reference)) = made else {
-        let words =
-            format!("the block that {} found for job {} cannot be put together", found.worker, found.job_id);
-        shared.happen(Happening::Trouble(words));
-        return None;
-    };
-    let (shared, group, worker) = (Arc::clone(shared), Arc::clone(group), found.worker.clone());
+    found: Found<BlockOf<T>>,
+    recorded: oneshot::Receiver<Infallible>,
+) {
+    let (shared, group) = (Arc::clone(shared), Arc::clone(group));
+    let Found { block, reference, worker } = found;
     // Blocks outlive the connection that found them.
     tokio::spawn(async move {
+        let _ = timeout(BLOCK_WAITS, recorded).await;
         let Submission { outcome, each } = group.submit(block).await;
         shared.tally.blocks.fetch_add(1, Ordering::Relaxed);
         let each: Vec<_> = each.into_iter().map(|(label, outcome, _)| (label, outcome)).collect();
@@ -461,5 +498,4 @@ fn hand_in<T: Trade, L: ShareLog>(
         let (height, id) = (reference.height, reference.id);
         shared.happen(Happening::Block { worker, height, id, outcome });
     });
-    Some(reference)
 }

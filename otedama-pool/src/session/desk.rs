@@ -308,10 +308,8 @@ impl<J> Desk<J> {
         };
         self.duplicates.settle(&key, true);
         self.last_share = self.last_share.max(now.elapsed);
-        out.push(Action::Accepted(Credit { worker, job_id, difficulty, share }));
-        if id.is_some() {
-            out.push(Action::Send(self.dialect.accepted(id)));
-        }
+        let answer = id.is_some().then(|| self.dialect.accepted(id));
+        out.push(Action::Accepted { credit: Credit { worker, job_id, difficulty, share }, answer });
         self.vardiff.on_share(difficulty, now.elapsed)
     }
 

@@ -9,9 +9,9 @@
 //! is left comes out as [`Action::Verify`]; its owner hashes it, away from the connection, and gives the
 //! [`Verdict`] back. Shares refused take no memory, shares being looked at are counted against a limit.
 //!
-//! Actions are meant to be carried out in order. [`Action::Accepted`] comes before the line that tells the
-//! miner: whoever must not lose a share records it before sending on. Lines of one batch are best written
-//! in one write; each needs a line feed.
+//! Actions are meant to be carried out in order. [`Action::Accepted`] brings the line that tells the miner along:
+//! whoever must not lose a share records it before that line leaves, and others need not wait for it. Lines of one
+//! batch are best written in one write; each needs a line feed.
 
 pub mod client;
 mod desk;
@@ -105,11 +105,17 @@ pub enum Action {
     },
     /// Hash this, then call [`Server::on_verdict`].
     Verify(Box<Check>),
-    /// A share that is a block: submit it before anything else. The share itself comes next: accepted, or
-    /// rejected if blocks are easier than it had to be.
+    /// A share that is a block. The share itself comes next: accepted, or rejected if blocks are easier than it had
+    /// to be.
     Block(Box<FoundBlock>),
-    /// A share counts. Comes before the line that says so to the miner.
-    Accepted(Credit),
+    /// A share counts.
+    Accepted {
+        /// For what.
+        credit: Credit,
+        /// The line that says so to the miner, if it wants one: not to leave before the share is safe. It may
+        /// leave after lines that came later.
+        answer: Option<String>,
+    },
     /// A share does not count.
     Rejected {
         /// Who sent it.

@@ -179,9 +179,11 @@ impl<S: Server, C: Client> Pair<S, C> {
             }
             let mut down = Vec::new();
             for action in actions.drain(..) {
-                match action {
-                    Action::Send(line) => down.push(line),
-                    other => self.actions.push(other),
+                if let Action::Send(line) | Action::Accepted { answer: Some(line), .. } = &action {
+                    down.push(line.clone());
+                }
+                if !matches!(action, Action::Send(_)) {
+                    self.actions.push(action);
                 }
             }
             if arrived.is_empty() && down.is_empty() {
@@ -218,7 +220,7 @@ impl<S: Server, C: Client> Pair<S, C> {
         self.actions
             .iter()
             .filter_map(|action| match action {
-                Action::Accepted(credit) => Some(credit.difficulty.get()),
+                Action::Accepted { credit, .. } => Some(credit.difficulty.get()),
                 _ => None,
             })
             .collect()

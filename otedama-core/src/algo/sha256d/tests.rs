@@ -195,6 +195,15 @@ fn padded_chunks_hash_to_the_digest() {
     }
 }
 
+#[test]
+fn one_message_hashes_to_the_double_digest() {
+    let mut random = Random(9);
+    for len in 0..300 {
+        let message = random.bytes(len);
+        assert_eq!(double_digest(&message), sha256::double_digest(&message), "{len} bytes");
+    }
+}
+
 /// Repeatable random numbers (splitmix64).
 struct Random(u64);
 
