@@ -66,7 +66,24 @@ fn kawpow_is_mined() {
 
 #[test]
 fn randomx_is_mined() {
-    shares_are_accepted("randomx", "16", &["--mode", "light"]);
+    for algorithm in ["randomx", "randomx-v2"] {
+        shares_are_accepted(algorithm, "16", &["--mode", "light"]);
+    }
+}
+
+#[test]
+fn a_miner_of_another_revision_is_told_so() {
+    let pool = Pool::serve("randomx-v2", &["--difficulty", "16"]);
+    let url = format!("stratum+tcp://{}", pool.address);
+    let output = Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
+        .args(["mine", "--algorithm", "randomx", "--mode", "light", "--threads", "1"])
+        .args(["--url", &url, "--user", "me", "--seconds", "60", "--json"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let words = "No compatible algorithm found";
+    assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{output:?}");
+    assert_eq!(pool.end()["accepted"], 0);
 }
 
 #[test]

@@ -348,7 +348,7 @@ pub struct Monero<N> {
 }
 
 impl<N> Monero<N> {
-    /// For [`Algorithm::RandomXV1`].
+    /// For [`Algorithm::RandomXV1`] or [`Algorithm::RandomXV2`].
     pub fn new(terms: Terms) -> Monero<N> {
         Monero { terms, node: std::marker::PhantomData }
     }
@@ -393,6 +393,7 @@ impl<N: ChainNode<Template = MoneroTemplate, Block = (Vec<u8>, otedama_core::Has
 
     fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> MoneroServer {
         let config = MoneroConfig {
+            algorithm: self.terms.algorithm,
             session: session_name(connection),
             nonce_prefix: None,
             limits: self.terms.limits.clone(),
