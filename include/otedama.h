@@ -286,13 +286,13 @@ typedef struct otedama_share {
     uint32_t version;
     // 1 if the job lets the version roll, else 0.
     uint32_t has_version;
-    // 1 if the algorithm has a mix hash (Ethash, KawPow), else 0.
+    // 1 if the algorithm has a mix hash (Ethash, KawPow; RandomX v2, see mix), else 0.
     uint32_t has_mix;
     // 0.
     uint32_t reserved;
     // The hash, in the order the function outputs it.
     uint8_t pow[32];
-    // The mix hash, if has_mix; else zeros.
+    // The mix hash, if has_mix; else zeros. RandomX v2 has the function's hash here, and pow is the commitment to it.
     uint8_t mix[32];
 } otedama_share;
 

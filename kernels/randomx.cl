@@ -8,6 +8,7 @@
  *     rx_execute     the machine, iterations from .. to                     step 7; chapters 4 and 5
  *   rx_fingerprint   AesHash1R of the scratchpad                            step 12
  *   rx_finish        blake2b of the registers, comparison                   steps 13, 14
+ *     or rx_commit   blake2b of blob and hash, comparison                   version 2, as it is mined
  *
  * and for an epoch rx_items, which computes the dataset from the cache (chapter 7). With RX_LIGHT the machine does
  * that itself, item by item, and needs no dataset.
@@ -126,26 +127,31 @@ OTD_FN void rx_reseed(OTD_GLOBAL u64 *state, u64 stride)
         state[(RX_SEED + i) * stride] = h[i];
 }
 
-/* A lane is a hash. `blob` is padded with zeros to a multiple of 128 bytes and has zeros in place of the nonce,
- * which is put there from byte `nonce_at` on, least significant byte first. */
+/* A word of a blob, which is padded with zeros to a multiple of 128 bytes and has zeros in place of the nonce: that
+ * is put there from byte `nonce_at` on, least significant byte first. */
+OTD_FN u64 rx_blob_word(OTD_GLOBAL const u64 *blob, u32 word, u32 nonce_at, u64 nonce)
+{
+    u32 shift = nonce_at % 8u * 8u;
+    u64 bytes = blob[word];
+    if (word == nonce_at / 8u)
+        bytes |= nonce << shift;
+    if (word == nonce_at / 8u + 1u && shift > 0)
+        bytes |= nonce >> (64u - shift);
+    return bytes;
+}
+
+/* A lane is a hash of `blob_bytes` of a blob with a nonce. */
 OTD_KERNEL(RX_GROUP) void rx_seed(OTD_GLOBAL const u64 *blob, u32 blob_bytes, u32 nonce_at, u64 first,
                                   OTD_GLOBAL u64 *states, u32 stride)
 {
     OTD_GLOBAL u64 *state = states + OTD_GLOBAL_LANE;
     u64 nonce = first + OTD_GLOBAL_LANE;
-    u32 shift = nonce_at % 8u * 8u;
     u64 h[8], m[16];
     otd_blake2b_start(h, 64);
     u32 at = 0;
     do {
-        for (u32 i = 0; i < 16u; i++) {
-            u32 word = at / 8u + i;
-            m[i] = blob[word];
-            if (word == nonce_at / 8u)
-                m[i] |= nonce << shift;
-            if (word == nonce_at / 8u + 1u && shift > 0)
-                m[i] |= nonce >> (64u - shift);
-        }
+        for (u32 i = 0; i < 16u; i++)
+            m[i] = rx_blob_word(blob, at / 8u + i, nonce_at, nonce);
         at = OTD_MIN32(at + 128u, blob_bytes);
         otd_blake2b_chunk(h, m, at, at == blob_bytes);
     } while (at < blob_bytes);
@@ -354,20 +360,59 @@ OTD_KERNEL(RX_GROUP) void rx_program(OTD_GLOBAL u64 *states, u32 stride, OTD_GLO
     }
 }
 
+/* The hash of a register file: h[0] to h[3]. */
+OTD_FN void rx_result(OTD_GLOBAL const u64 *state, u32 stride, u64 *h)
+{
+    u64 m[16];
+    otd_blake2b_start(h, 32);
+    OTD_NO_UNROLL
+    for (u32 half = 0; half < 2u; half++) {
+        for (u32 i = 0; i < 16u; i++)
+            m[i] = state[(16 * half + i) * (u64)stride];
+        otd_blake2b_chunk(h, m, 128 * (half + 1), half);
+    }
+}
+
 /* A lane is a hash, of nonce `first` and those after it, `count` in all. A hash is a number whose least significant
  * byte comes first; its top 64 bits are compared. */
 OTD_KERNEL(RX_GROUP) void rx_finish(OTD_GLOBAL const u64 *states, u32 stride, u64 first, u32 count, u64 target_top,
                                     OTD_GLOBAL u32 *hits, u32 room)
 {
-    OTD_GLOBAL const u64 *state = states + OTD_GLOBAL_LANE;
-    u64 h[8], m[16];
-    otd_blake2b_start(h, 32);
-    for (u32 i = 0; i < 16u; i++)
-        m[i] = state[i * (u64)stride];
-    otd_blake2b_chunk(h, m, 128, 0);
-    for (u32 i = 0; i < 16u; i++)
-        m[i] = state[(16 + i) * (u64)stride];
-    otd_blake2b_chunk(h, m, 256, 1);
+    u64 h[8];
+    rx_result(states + OTD_GLOBAL_LANE, stride, h);
     if (OTD_GLOBAL_LANE < count && h[3] <= target_top)
         otd_hit(hits, room, first + OTD_GLOBAL_LANE);
 }
+
+#if RX_V2
+/* As rx_finish, but compares the commitment to the hash: blake2b-256 of the blob (see rx_seed) and the hash behind it,
+ * which begins at a byte of any word. */
+OTD_KERNEL(RX_GROUP) void rx_commit(OTD_GLOBAL const u64 *states, u32 stride, OTD_GLOBAL const u64 *blob,
+                                    u32 blob_bytes, u32 nonce_at, u64 first, u32 count, u64 target_top,
+                                    OTD_GLOBAL u32 *hits, u32 room)
+{
+    u64 nonce = first + OTD_GLOBAL_LANE;
+    u32 words = (blob_bytes + 127u) / 128u * 16u, start = blob_bytes / 8u, shift = blob_bytes % 8u * 8u;
+    u32 bytes = blob_bytes + 32u;
+    u64 hash[8], h[8], m[16];
+    rx_result(states + OTD_GLOBAL_LANE, stride, hash);
+    otd_blake2b_start(h, 32);
+    u32 at = 0;
+    do {
+        for (u32 i = 0; i < 16u; i++) {
+            u32 word = at / 8u + i;
+            m[i] = word < words ? rx_blob_word(blob, word, nonce_at, nonce) : 0;
+            for (u32 j = 0; j < 4u; j++) {
+                if (word == start + j)
+                    m[i] |= hash[j] << shift;
+                if (word == start + j + 1u && shift > 0)
+                    m[i] |= hash[j] >> (64u - shift);
+            }
+        }
+        at = OTD_MIN32(at + 128u, bytes);
+        otd_blake2b_chunk(h, m, at, at == bytes);
+    } while (at < bytes);
+    if (OTD_GLOBAL_LANE < count && h[3] <= target_top)
+        otd_hit(hits, room, nonce);
+}
+#endif

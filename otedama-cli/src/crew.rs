@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otedama_core::engine::{EngineConfig, WorkerConfig};
-use otedama_core::epoch::Epoch;
-#[cfg(feature = "gpu")]
-use otedama_core::epoch::Progress;
+use otedama_core::epoch::{Epoch, Progress};
 #[cfg(feature = "gpu")]
 use otedama_core::gpu::watch;
 use otedama_core::topology::CpuId;
@@ -70,6 +68,20 @@ impl Wanted {
         return self.chosen.cpu;
         #[cfg(not(feature = "gpu"))]
         return true;
+    }
+
+    /// The GPUs' datasets: whose each is, and how far.
+    pub(crate) fn datasets(&self) -> Vec<(String, Progress)> {
+        #[cfg(feature = "gpu")]
+        return self
+            .chosen
+            .gpus
+            .iter()
+            .map(|gpu| gpu.id.to_string())
+            .zip(self.making.iter().cloned())
+            .collect();
+        #[cfg(not(feature = "gpu"))]
+        return Vec::new();
     }
 
     /// What GPUs that make a dataset are at, for a person; empty if none does.

@@ -234,7 +234,7 @@ fn what_a_miner_is_asked_for_must_be_possible() {
 fn what_a_pool_is_asked_for_must_be_possible() {
     refused(&["serve"], &["--dev"]);
     refused(&["serve", "--dev", "sha256"], &["'sha256'", "expected one of"]);
-    refused(&["serve", "--dev", "randomx-v2"], &["randomx-v2", "expected sha256d"]);
+    refused(&["serve", "--dev", "randomx-v3"], &["'randomx-v3'", "randomx-v2"]);
     refused(&["serve", "--dev", "sha256d", "--listen", "here"], &["'here'"]);
     refused(&["serve", "--dev", "sha256d", "--block-hashes", "0"], &["'0'", "1.."]);
 }

@@ -66,7 +66,25 @@ fn kawpow_is_mined() {
 
 #[test]
 fn randomx_is_mined() {
-    shares_are_accepted("randomx", "16", &["--mode", "light"]);
+    for algorithm in ["randomx", "randomx-v2"] {
+        shares_are_accepted(algorithm, "16", &["--mode", "light"]);
+    }
+}
+
+#[test]
+fn a_miner_of_another_revision_is_told_so() {
+    let pool = Pool::serve("randomx-v2", &["--difficulty", "16"]);
+    let url = format!("stratum+tcp://{}", pool.address);
+    let output = Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
+        .args(["mine", "--algorithm", "randomx", "--mode", "light", "--threads", "1"])
+        .args(["--url", &url, "--user", "me", "--seconds", "3", "--json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lost =
+        said.lines().find(|line| line.contains(r#""event":"lost""#)).unwrap_or_else(|| panic!("{said}"));
+    assert!(lost.contains("No compatible algorithm found"), "{lost}");
+    assert_eq!(pool.end()["accepted"], 0);
 }
 
 #[test]

@@ -63,12 +63,13 @@ impl fmt::Debug for Hash256 {
     }
 }
 
-/// What one attempt produced: the final hash, and for the Ethash family the mix that led to it.
+/// What one attempt produced: the final hash, and for some the hash that led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest {
     /// The hash that is compared with the target.
     pub pow: Hash256,
-    /// The mix hash that must be submitted beside the nonce (Ethash, KawPow).
+    /// The hash that must be submitted beside the nonce: the mix hash (Ethash, KawPow), or, for a share of RandomX
+    /// v2, the function's hash, `pow` being the commitment to it.
     pub mix: Option<Hash256>,
 }
 

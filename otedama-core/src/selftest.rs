@@ -8,7 +8,7 @@ use crate::hash256::{Digest, Hash256};
 use crate::job::{
     Candidate, Job, JobError, JobId, NonceRange, SearchSpace, VersionMask, VersionRange, version_of,
 };
-use crate::scan::{Attempt, Candidates, HashError, Hasher, ScanError, Scanner, StopFlag};
+use crate::scan::{Attempt, Candidates, HashError, Hasher, ScanError, Scanner, StopFlag, judged};
 use crate::target::{CompactBits, Target, U256};
 
 /// Lets a scanner find the nonces of known blocks among their neighbours.
@@ -93,7 +93,8 @@ pub fn scanner_in(scanner: &mut dyn Scanner, epoch: &Arc<Epoch>) -> Result<(), S
         // The scanner's lanes and one more, the known nonce not the first.
         let start = nonce.saturating_sub(1);
         let nonces = NonceRange { start, count: scanner.info().lanes as u64 + 1 };
-        let number = known.hash.to_number(algorithm.spec().hash_order);
+        let digest = judged(algorithm, &known.attempt(), Digest { pow: known.hash, mix: known.mix });
+        let number = digest.pow.to_number(algorithm.spec().hash_order);
         for (limit, expected) in [(number, true), (number - U256::from(1), false)] {
             let unusable =
                 |error: &dyn std::fmt::Display| SelfTestError::Answer(format!("{}: {error}", answer.name));

@@ -7,7 +7,7 @@ use crate::algorithm::Algorithm;
 use crate::epoch::Epoch;
 use crate::hash256::{Digest, Hash256};
 use crate::job::{Candidate, Job, JobId, Work};
-use crate::scan::{Attempt, HashError, Hasher, Kernel, KernelError, Setup};
+use crate::scan::{Attempt, HashError, Hasher, Kernel, KernelError, Setup, judged};
 
 /// A proven share: someone hashed it and the hash met the job's target. Only a [`VerifyWorker`] makes one.
 ///
@@ -52,7 +52,8 @@ pub struct Claim<'a> {
     pub job: &'a Job,
     /// The nonce, and the version where it was rolled.
     pub candidate: Candidate,
-    /// The mix hash claimed beside it, where the algorithm has one.
+    /// The mix hash claimed beside it, where the algorithm has one; RandomX v2's hash, `pow` being the commitment
+    /// to it.
     pub mix: Option<&'a Hash256>,
     /// The hash claimed beside it, where the protocol sends one (Monero): if that misses the target, nothing
     /// is hashed.
@@ -133,12 +134,15 @@ impl VerifyWorker {
                 claim.pow.and_then(|pow| above_target(claim, Digest { pow: *pow, mix: None }))
             {
                 outcome(index, Err(reject));
-            } else if let Some(reject) = self.implausible(claim) {
-                outcome(index, Err(reject));
             } else {
                 let start = self.bytes.len();
                 claim.job.append_bytes(&claim.candidate, &mut self.bytes);
-                plausible.push((index, start..self.bytes.len()));
+                if let Some(reject) = self.implausible(claim, &self.bytes[start..]) {
+                    self.bytes.truncate(start);
+                    outcome(index, Err(reject));
+                } else {
+                    plausible.push((index, start..self.bytes.len()));
+                }
             }
         }
         let attempts: Vec<Attempt<'_>> = plausible
@@ -150,19 +154,19 @@ impl VerifyWorker {
         self.digests.clear();
         self.digests.resize(attempts.len(), Digest::plain([0; 32]));
         let hashed = self.hasher.hash_many(&attempts, epoch, &mut self.digests);
-        for ((index, _), digest) in plausible.iter().zip(&self.digests) {
-            outcome(
-                *index,
-                hashed.clone().map_err(Reject::Hash).and_then(|()| judge(&claims[*index], *digest)),
-            );
+        for ((&(index, _), attempt), digest) in plausible.iter().zip(&attempts).zip(&self.digests) {
+            let digest = judged(self.algorithm, attempt, *digest);
+            outcome(index, hashed.clone().map_err(Reject::Hash).and_then(|()| judge(&claims[index], digest)));
         }
     }
 }
 
 impl VerifyWorker {
-    /// The refusal of a claim whose own mix hash leads past the target: told without the epoch's memory.
-    fn implausible(&self, claim: &Claim<'_>) -> Option<Reject> {
-        above_target(claim, self.hasher.claimed(&sealed(claim)?, claim.mix?)?)
+    /// The refusal of a claim whose own mix hash leads past the target: told without the epoch's memory. `bytes` are
+    /// what would be hashed, if the work is not sealed.
+    fn implausible(&self, claim: &Claim<'_>, bytes: &[u8]) -> Option<Reject> {
+        let attempt = sealed(claim).unwrap_or(Attempt::Bytes(bytes));
+        above_target(claim, self.hasher.claimed(&attempt, claim.mix?)?)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use otedama_core::Algorithm;
 use otedama_core::algo::randomx::interpret::Machine;
 use otedama_core::algo::randomx::superscalar::Program;
-use otedama_core::algo::randomx::{self, Light, Params, dataset};
+use otedama_core::algo::randomx::{self, Light, Params, commitment, dataset};
 use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{Depth as EpochDepth, EpochKey, EpochStore, Progress, StoreConfig};
 use otedama_core::gpu::randomx::{Depth, Hits, Kernels, STATE_WORDS};
@@ -212,7 +212,12 @@ fn published_hashes_come_out() {
             // The input's last four bytes are its nonce.
             let (_, nonce) = input.split_last_chunk::<4>().expect("inputs have four bytes");
             let nonce = u32::from_le_bytes(*nonce).into();
-            let top = u64::from_le_bytes(*hash.last_chunk().unwrap());
+            // What is compared with the target.
+            let judged = match algorithm {
+                Algorithm::RandomXV2 => commitment(input, hash),
+                _ => *hash,
+            };
+            let top = u64::from_le_bytes(*judged.last_chunk().unwrap());
             let there = kernels.input(queue, input, input.len() - 4..input.len(), top).unwrap();
             let hits = device.buffer(12).unwrap();
             queue.zero(&hits, 0, 12).unwrap();

@@ -24,13 +24,13 @@ pub struct otedama_share {
     pub version: u32,
     /// 1 if the job lets the version roll, else 0.
     pub has_version: u32,
-    /// 1 if the algorithm has a mix hash (Ethash, KawPow), else 0.
+    /// 1 if the algorithm has a mix hash (Ethash, KawPow; RandomX v2, see mix), else 0.
     pub has_mix: u32,
     /// 0.
     pub reserved: u32,
     /// The hash, in the order the function outputs it.
     pub pow: [u8; 32],
-    /// The mix hash, if has_mix; else zeros.
+    /// The mix hash, if has_mix; else zeros. RandomX v2 has the function's hash here, and pow is the commitment to it.
     pub mix: [u8; 32],
 }
 

@@ -5,12 +5,16 @@
 //!
 //! Adding a coin of a known kind is a row in [`COINS`].
 
+use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU64;
 
 use bech32::segwit;
 use otedama_core::Algorithm;
 use otedama_core::primitive::keccak::keccak256;
 use sha2::{Digest as _, Sha256};
+
+use crate::emission::Emission;
 
 /// One chain that can be mined.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +27,8 @@ pub struct Coin {
     pub ticker: &'static str,
     /// The function its blocks are proven with.
     pub algorithm: Algorithm,
-    /// How many decimal places separate the unit from the atomic unit.
+    /// How many decimal places separate the unit from the one that is booked ([`crate::money::Amount`]): the atomic
+    /// unit, in Ether's family the gwei.
     pub decimals: u32,
     /// The time between blocks that the chain aims at, in seconds.
     pub block_time_s: u32,
@@ -70,7 +75,16 @@ pub enum Kind {
         sub: u64,
     },
     /// Ethereum's RPC and addresses.
-    Ethereum,
+    Ethereum(EthereumKind),
+}
+
+/// What differs within Ethereum's family.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EthereumKind {
+    /// What `eth_chainId` says (EIP-155).
+    pub chain_id: u64,
+    /// What blocks pay.
+    pub emission: Emission,
 }
 
 /// What differs within Bitcoin's family.
@@ -106,8 +120,9 @@ pub static COINS: &[Coin] = &[
     monero(Network::Test, 53, 54, 63),
     // A private chain of monerod has the main chain's addresses.
     monero(Network::Regtest, 18, 19, 42),
-    ethereum_classic(Network::Main),
-    ethereum_classic(Network::Test),
+    ethereum_classic(Network::Main, 61, 5_000_000),
+    // Mordor; core-geth's `config_mordor.go` has its eras.
+    ethereum_classic(Network::Test, 63, 2_000_000),
 ];
 
 const fn bitcoin(network: Network, p2pkh: u8, p2sh: &'static [u8], hrp: &'static str) -> Coin {
@@ -184,16 +199,17 @@ const fn monero(network: Network, standard: u64, integrated: u64, sub: u64) -> C
     }
 }
 
-const fn ethereum_classic(network: Network) -> Coin {
+const fn ethereum_classic(network: Network, chain_id: u64, era_blocks: u64) -> Coin {
+    let emission = Emission { era_blocks: NonZeroU64::new(era_blocks).expect("an era has blocks") };
     Coin {
         name: "ethereum-classic",
         network,
         ticker: "ETC",
         algorithm: Algorithm::Etchash,
-        decimals: 18,
+        decimals: 9,
         block_time_s: 13,
         maturity: 500,
-        kind: Kind::Ethereum,
+        kind: Kind::Ethereum(EthereumKind { chain_id, emission }),
     }
 }
 
@@ -232,9 +248,20 @@ impl Coin {
                     }
                 })
             }
-            Kind::Ethereum => ethereum_address(text).map(Address::Ethereum),
+            Kind::Ethereum(_) => ethereum_address(text).map(Address::Ethereum),
         }
         .map_err(wrong)
+    }
+}
+
+impl Coin {
+    /// An address as accounts are named by it, one name for all ways to write it: Ethereum's without the checksum that
+    /// upper case makes.
+    pub fn account<'a>(&self, address: &'a str) -> Cow<'a, str> {
+        match self.kind {
+            Kind::Ethereum(_) => address.to_ascii_lowercase().into(),
+            _ => address.into(),
+        }
     }
 }
 

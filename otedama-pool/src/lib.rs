@@ -8,6 +8,7 @@
 //! | [`session`] | one connection as a state machine, driven by lines and [`session::Now`]: the pool's end and the miner's, for every dialect; vardiff, jobs kept, shares seen | sockets, threads, how a hash is computed |
 //! | `client` | the miner's network side: addresses, TLS, failover, waiting | dialects, engines |
 //! | [`coin`] | the coins as data: address forms, block time, maturity | nodes, miners |
+//! | [`emission`] | what blocks and uncles of Ethereum Classic pay, by height | nodes |
 //! | `node` | chain nodes over JSON-RPC: templates, blocks, their fate; which of several nodes to trust | miners, wire formats |
 //! | `server` | sockets: miners' connections, verify threads, from templates to jobs and from finds to blocks | rewards |
 //! | [`proxy`] | the header by which a load balancer says whose connection it passes on | whom to believe |
@@ -34,6 +35,7 @@ pub mod client;
 pub mod coin;
 pub mod config;
 pub mod effort;
+pub mod emission;
 #[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod money;

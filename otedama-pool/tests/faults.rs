@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use common::fake::{Fake, Reply, http};
 use otedama_core::Hash256;
-use otedama_pool::coin::{Coin, Network};
+use otedama_pool::coin::{Coin, Kind, Network};
+use otedama_pool::money::Amount;
 use otedama_pool::node::bitcoin::BitcoinNode;
 use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
-use otedama_pool::node::ethereum::{EthereumNode, Solution};
+use otedama_pool::node::ethereum::{EthereumNode, Solution, block_name};
 use otedama_pool::node::group::{GroupConfig, Health};
 use otedama_pool::node::monero::MoneroNode;
 use otedama_pool::node::rpc::{Auth, Effect, Rpc, RpcConfig, RpcError};
@@ -28,7 +29,7 @@ fn hash(name: u64) -> Hash256 {
 }
 
 fn reference(name: u64) -> BlockRef {
-    BlockRef { height: 5, id: hash(name), nonce: 7 }
+    BlockRef { height: 5, id: hash(name) }
 }
 
 fn litecoin(fake: &Fake) -> BitcoinNode {
@@ -364,6 +365,7 @@ async fn a_block_of_ethereum_is_found_by_height_and_nonce_or_as_an_uncle() {
             ("eth_getUncleByBlockNumberAndIndex", _) => json!({ "number": "0x6", "nonce": "0x7" }),
             ("eth_getWork", _) => json!([digits("b"), digits("0"), "0xffff", "0xa"]),
             ("eth_syncing", _) => false.into(),
+            ("eth_chainId", _) => "0x3d".into(),
             ("net_peerCount", _) => "0x19".into(),
             ("eth_submitWork", Some("0x00000000000000ff")) => true.into(),
             ("eth_submitWork", _) => false.into(),
@@ -371,17 +373,25 @@ async fn a_block_of_ethereum_is_found_by_height_and_nonce_or_as_an_uncle() {
         })
     })
     .await;
-    let node = EthereumNode::new(fake.rpc());
+    let chain = |network| match &Coin::find("ethereum-classic", network).unwrap().kind {
+        Kind::Ethereum(chain) => chain,
+        other => panic!("{other:?}"),
+    };
+    let node = EthereumNode::new(fake.rpc(), chain(Network::Main));
     let fate = |height| {
         let node = node.clone();
-        async move { node.fate(&BlockRef { height, ..reference(1) }).await.unwrap() }
+        async move { node.fate(&BlockRef { height, id: block_name(&hash(1), 7) }).await.unwrap() }
     };
-    assert_eq!(fate(5).await, Fate::InChain { confirmations: 5 });
-    assert_eq!(fate(6).await, Fate::Uncle { included_at: 8 });
+    let paid = |confirmations, gwei| Fate::Paid { confirmations, reward: Amount::new(gwei) };
+    assert_eq!(fate(5).await, paid(5, 5_000_000_000));
+    // Two generations late: 6/8.
+    assert_eq!(fate(6).await, paid(2, 3_750_000_000));
     assert_eq!(fate(7).await, Fate::Orphaned);
     assert_eq!(fate(10).await, Fate::NotFound);
     let tip = node.tip().await.unwrap();
     assert_eq!((tip.height, tip.peers, tip.syncing), (9, Some(25), false));
+    let elsewhere = EthereumNode::new(fake.rpc(), chain(Network::Test)).tip().await.unwrap_err();
+    assert_eq!(elsewhere.to_string(), "node is on chain '0x3d': expected '0x3f'");
     let template = node.template().await.unwrap();
     assert_eq!(EthereumNode::parent(&template), (tip.height, tip.hash));
     let solution = Solution { nonce: 255, header_hash: template.header_hash, mix: hash(1) };

@@ -41,7 +41,7 @@ fn mine(job: &BitcoinJob) -> (Vec<u8>, BlockRef) {
     scanner.scan(&work.space(), &StopFlag::new(), &mut found).unwrap();
     roll.nonce = u32::try_from(found.as_slice()[0].nonce).unwrap();
     let id = block_id(&job.header(&roll).unwrap());
-    let block = BlockRef { height: u64::from(template.height), id, nonce: u64::from(roll.nonce) };
+    let block = BlockRef { height: u64::from(template.height), id };
     (job.block(&roll).unwrap(), block)
 }
 

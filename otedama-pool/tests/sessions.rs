@@ -6,7 +6,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use otedama_core::{Algorithm, CompactBits, Hash256, Target};
+use otedama_core::scan::{self, Setup};
+use otedama_core::verify::Reject;
+use otedama_core::{Algorithm, CompactBits, Hash256, Target, Verifier};
 use otedama_pool::session::client::{
     Account, BitcoinClient, BitcoinClientConfig, EthereumClient, EthereumClientConfig, KawPowClient,
     MoneroClient, Submitted,
@@ -567,16 +569,25 @@ fn monero_job(id: &str, extra: u8, clean: bool) -> Arc<MoneroJob> {
     })
 }
 
+fn monero_config(algorithm: Algorithm) -> MoneroConfig {
+    MoneroConfig {
+        algorithm,
+        session: "1be0".to_owned(),
+        nonce_prefix: None,
+        limits: Limits::default(),
+        vardiff: VardiffConfig::fixed(difficulty(3.0)),
+    }
+}
+
 #[test]
 fn shares_of_randomx_travel_from_scanner_to_credit() {
-    for nonce_prefix in [None, Some(0), Some(0xa0)] {
-        let config = MoneroConfig {
-            session: "1be0".to_owned(),
-            nonce_prefix,
-            limits: Limits::default(),
-            vardiff: VardiffConfig::fixed(difficulty(3.0)),
-        };
-        let mut pair = Pair::new(MoneroServer::new(config, at(0)), MoneroClient::new(account()), 2);
+    let one = Algorithm::RandomXV1;
+    for (algorithm, nonce_prefix) in
+        [(one, None), (one, Some(0)), (one, Some(0xa0)), (Algorithm::RandomXV2, None)]
+    {
+        let config = MoneroConfig { nonce_prefix, ..monero_config(algorithm) };
+        let client = MoneroClient::new(algorithm, account());
+        let mut pair = Pair::new(MoneroServer::new(config, at(0)), client, 2);
         // The login waits for the first job.
         pair.client(|client, now, out| client.start(now, out));
         assert!(pair.events.is_empty());
@@ -610,14 +621,86 @@ fn shares_of_randomx_travel_from_scanner_to_credit() {
     }
 }
 
+/// What a pool of this algorithm answers to a login with these algorithms.
+fn login_at(algorithm: Algorithm, offered: &str) -> (MoneroServer, Value) {
+    let mut server = MoneroServer::new(monero_config(algorithm), at(0));
+    let mut out = Vec::new();
+    server.set_job(monero_job("a", 1, true), at(0), &mut out);
+    let line = format!(r#"{{"id":1,"method":"login","params":{{"login":"4a","pass":"x"{offered}}}}}"#);
+    server.on_line(&line, at(0), &mut out);
+    if let Action::Authorize { ticket, .. } = out[0] {
+        out.clear();
+        server.on_login(ticket, Ok(()), at(0), &mut out);
+    }
+    let Action::Send(line) = &out[0] else { panic!("{out:?}") };
+    let answer = serde_json::from_str(line).unwrap();
+    (server, answer)
+}
+
+#[test]
+fn a_miner_of_both_revisions_is_told_which_one_is_mined() {
+    let (one, two) = (Algorithm::RandomXV1, Algorithm::RandomXV2);
+    let both = r#","algo":["cn/r","rx/0","rx/2","rx/wow"]"#;
+    for (algorithm, name) in [(one, "rx/0"), (two, "rx/2")] {
+        let (_, answer) = login_at(algorithm, both);
+        assert_eq!(answer["result"]["job"]["algo"], name);
+        assert!(answer["result"]["extensions"].as_array().unwrap().contains(&"algo".into()));
+    }
+    // Who does not say is taken for a miner of Monero, and told where it is not.
+    assert!(login_at(one, "").1["result"]["job"].get("algo").is_none());
+    assert_eq!(login_at(two, "").1["result"]["job"]["algo"], "rx/2");
+    let refusal = "No compatible algorithm found";
+    assert_eq!(login_at(two, r#","algo":["rx/0"]"#).1["error"]["message"], refusal);
+    assert_eq!(login_at(one, r#","algo":["rx/2"]"#).1["error"]["message"], refusal);
+}
+
+#[test]
+fn a_share_of_version_two_is_told_wrong_without_a_cache() {
+    let (mut server, _) = login_at(Algorithm::RandomXV2, "");
+    let mut share = |nonce: &str, result: &str, more: &str| {
+        let line = format!(
+            r#"{{"id":2,"method":"submit","params":{{"id":"1be0","job_id":"a","nonce":"{nonce}","result":"{result}"{more}}}}}"#
+        );
+        let mut out = Vec::new();
+        server.on_line(&line, at(0), &mut out);
+        out
+    };
+    let zeros = "00".repeat(32);
+    // The hash leads to a commitment, which is not the one claimed.
+    let out = share("00000000", &zeros, &format!(r#","algo":"rx/2","commitment":"{zeros}""#));
+    let Action::Verify(check) = &out[0] else { panic!("{out:?}") };
+    let hasher = scan::oracle(Algorithm::RandomXV2).unwrap();
+    let mut worker = Verifier::new(hasher, Setup::detect()).worker().unwrap();
+    let refused = worker.check(&check.claim(), None).unwrap_err();
+    assert!(matches!(refused, Reject::WrongHash(_) | Reject::AboveTarget { .. }), "{refused}");
+    let out = share("00000001", &zeros, r#","algo":"rx/0""#);
+    assert!(matches!(out[0], Action::Rejected { reason: RejectReason::Algorithm, .. }), "{out:?}");
+}
+
+#[test]
+fn a_job_of_another_algorithm_ends_the_connection_with_the_reason() {
+    for (algorithm, named, words) in [
+        (Algorithm::RandomXV1, "rx/2", "the job is for algorithm 'rx/2': expected 'rx/0'"),
+        (Algorithm::RandomXV2, "rx/0", "the job is for algorithm 'rx/0': expected 'rx/2'"),
+        (Algorithm::RandomXV2, "rx/wow", "the job is for algorithm 'rx/wow': expected 'rx/2'"),
+    ] {
+        let (mut client, mut events) = (MoneroClient::new(algorithm, account()), Vec::new());
+        client.start(at(0), &mut events);
+        events.clear();
+        let job = format!(
+            r#"{{"method":"job","params":{{"job_id":"a","blob":"{}","target":"b88d0600","algo":"{named}","seed_hash":"{}"}}}}"#,
+            hex::encode(blob(1)),
+            "05".repeat(32)
+        );
+        client.on_line(&job, at(0), &mut events);
+        assert_eq!(events, [Event::Failed(ClientError::Answer(words.to_owned()))]);
+        assert!(client.next_task().is_none());
+    }
+}
+
 #[test]
 fn a_login_that_cannot_be_ends_at_once() {
-    let config = || MoneroConfig {
-        session: "1be0".to_owned(),
-        nonce_prefix: None,
-        limits: Limits::default(),
-        vardiff: VardiffConfig::fixed(difficulty(3.0)),
-    };
+    let config = || monero_config(Algorithm::RandomXV1);
     let mut server = MoneroServer::new(config(), at(0));
     let mut out = Vec::new();
     let line = r#"{"id":1,"method":"login","params":{"login":"4a","pass":"x","algo":["cn/r","rx/wow"]}}"#;
@@ -626,7 +709,7 @@ fn a_login_that_cannot_be_ends_at_once() {
     assert!(matches!(out[1], Action::Close(CloseReason::Refused)));
 
     let mut server = MoneroServer::new(config(), at(0));
-    let (mut client, mut events) = (MoneroClient::new(account()), Vec::new());
+    let (mut client, mut events) = (MoneroClient::new(Algorithm::RandomXV1, account()), Vec::new());
     client.start(at(0), &mut events);
     let Event::Send(login) = events.remove(0) else { panic!("{events:?}") };
     let mut out = Vec::new();

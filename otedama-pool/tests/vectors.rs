@@ -448,6 +448,7 @@ fn shares_of_monero_are_hashed_only_if_their_claim_meets_the_target() {
         let result = &case["login_result"];
         let recorded = monero::LoggedIn::read(result).unwrap().job;
         let config = MoneroConfig {
+            algorithm: Algorithm::RandomXV1,
             session: text(result, "id").to_owned(),
             nonce_prefix: None,
             limits: Limits::default(),

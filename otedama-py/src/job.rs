@@ -151,7 +151,8 @@ impl Share {
         PyBytes::new(py, self.share.digest().pow.as_raw())
     }
 
-    /// The mix hash, 32 bytes (ethash, etchash, kawpow); else None.
+    /// The mix hash, 32 bytes (ethash, etchash, kawpow; for randomx-v2 the hash to which digest is the commitment);
+    /// else None.
     #[getter]
     fn mix<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.share.digest().mix.map(|mix| PyBytes::new(py, mix.as_raw()))

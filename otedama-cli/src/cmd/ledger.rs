@@ -12,6 +12,7 @@ use otedama_pool::money::Amount;
 use otedama_pool::node::ChainNode;
 use otedama_pool::node::bitcoin::BitcoinNode;
 use otedama_pool::node::driver::{DriverConfig, NodeGroup};
+use otedama_pool::node::ethereum::EthereumNode;
 use otedama_pool::node::monero::MoneroNode;
 use otedama_pool::server::trade::MONERO_RESERVE;
 use otedama_pool::spool;
@@ -186,7 +187,11 @@ async fn rebuild(
     let mut differ = 0;
     for (coin, wanted) in coins.iter().zip(&config.coins) {
         let rules = &by_name[&accounts::ledger_name(coin)];
-        match coin.kind {
+        match &coin.kind {
+            Kind::Ethereum(chain) => {
+                let node = |rpc| EthereumNode::new(rpc, chain);
+                ask_nodes(&fresh, rules, coin, start(wanted, coin, node)?).await?;
+            }
             Kind::Monero { .. } => {
                 let node = |rpc| MoneroNode::new(rpc, wanted.address.clone(), MONERO_RESERVE);
                 ask_nodes(&fresh, rules, coin, start(wanted, coin, node)?).await?;

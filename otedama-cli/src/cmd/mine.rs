@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use otedama_core::Engine;
 use otedama_core::HashRate;
 use otedama_core::engine::Event;
-use otedama_core::epoch::{Depth, EpochKey};
+use otedama_core::epoch::{Depth, EpochKey, Progress};
 use otedama_pool::client::{self, Link, Notice};
 use serde_json::{Value, json};
 
@@ -107,6 +107,8 @@ struct Miner {
     cache: Option<(EpochKey, Aside)>,
     /// The dataset being built while the cache does.
     dataset: Option<Aside>,
+    /// The datasets that GPUs make for themselves.
+    datasets: Vec<(String, Progress)>,
     tally: Tally,
     /// Somebody told it to.
     paused: bool,
@@ -151,6 +153,7 @@ impl Miner {
             epochs: epochs.map(Arc::new),
             cache: None,
             dataset: None,
+            datasets: plan.wanted.datasets(),
             tally: Tally::new(algorithm, members),
             paused: false,
             api: None,
@@ -439,7 +442,11 @@ impl Miner {
         let dataset = self.dataset.as_ref().map(|dataset| ("dataset", dataset));
         let first = if self.mode == ScanMode::Full { "dataset" } else { "cache" };
         let built = self.cache.as_ref().map(|(_, cache)| (first, cache)).or(dataset);
-        let building = built.map(|(part, aside)| Building { part, done: aside.done() });
+        let built = built.map(|(part, aside)| Building { part, device: None, done: aside.done() });
+        let on_device = |(device, progress): &(String, Progress)| {
+            Building::on_device(device, progress.done_bytes(), progress.total_bytes())
+        };
+        let building = built.into_iter().chain(self.datasets.iter().filter_map(on_device)).collect();
         Status { building, ..self.tally.status(state) }
     }
 

@@ -61,7 +61,7 @@ fn session(algorithm: Algorithm, dialect: Dialect, account: Account) -> Box<dyn 
             Box::new(EthereumClient::new(EthereumClientConfig { algorithm, dialect, account, nonce_start }))
         }
         Algorithm::KawPow => Box::new(KawPowClient::new(account)),
-        Algorithm::RandomXV1 | Algorithm::RandomXV2 => Box::new(MoneroClient::new(account)),
+        Algorithm::RandomXV1 | Algorithm::RandomXV2 => Box::new(MoneroClient::new(algorithm, account)),
         _ => {
             let version_mask = if algorithm == Algorithm::Sha256d { 0x1fff_e000 } else { 0 };
             Box::new(BitcoinClient::new(BitcoinClientConfig {

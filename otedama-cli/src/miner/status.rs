@@ -1,6 +1,7 @@
 //! What a miner shows, to whomever: one snapshot for lines, `--json`, the terminal's view and the API.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use otedama_core::HashRate;
 use serde::Serialize;
@@ -15,8 +16,8 @@ pub(crate) struct Status {
     pub(crate) version: &'static str,
     pub(crate) algorithm: &'static str,
     pub(crate) state: State,
-    /// The memory being built, for work that waits or beside work.
-    pub(crate) building: Option<Building>,
+    /// The memory being built, for work that waits or beside work: the CPU's, and the dataset of each GPU.
+    pub(crate) building: Vec<Building>,
     pub(crate) uptime_s: f64,
     pub(crate) pool: PoolStatus,
     pub(crate) hashes: u64,
@@ -77,6 +78,9 @@ impl Status {
         if let Some(efficiency) = self.power.hps_per_watt {
             line += &format!(", {}/W", rate_text(Some(efficiency)));
         }
+        for building in &self.building {
+            line += &format!(", {building}");
+        }
         line
     }
 }
@@ -116,12 +120,31 @@ impl State {
 }
 
 /// Memory being built.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Building {
     /// `cache` or `dataset`.
     pub(crate) part: &'static str,
+    /// The GPU that it is made on and for; nothing for the CPU's.
+    pub(crate) device: Option<String>,
     /// How far it is, from 0 to 1.
     pub(crate) done: f64,
+}
+
+impl Building {
+    /// What this GPU makes, if its dataset has fewer bytes than it will.
+    pub(crate) fn on_device(device: &str, done: u64, total: u64) -> Option<Building> {
+        let done = (done < total).then(|| done as f64 / total as f64)?;
+        Some(Building { part: "dataset", device: Some(device.to_owned()), done })
+    }
+}
+
+impl fmt::Display for Building {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(device) = &self.device {
+            write!(f, "{device} ")?;
+        }
+        write!(f, "{} {:.0} %", self.part, 100.0 * self.done)
+    }
 }
 
 /// The pool mined at.
@@ -258,5 +281,22 @@ mod tests {
         let line =
             "41.40 MH/s (60 s 41.20 MH/s, 15 min 40.00 MH/s), 0 accepted, 0 rejected, 0 stale, 1.500 MH/s/W";
         assert_eq!(status.line(), line);
+    }
+
+    #[test]
+    fn what_is_being_built_is_in_the_line_and_in_the_objects() {
+        assert_eq!(Building::on_device("cuda:0", 0, 0), None);
+        assert_eq!(Building::on_device("cuda:0", 1 << 30, 1 << 30), None);
+        let mut status = Tally::new(Algorithm::Ethash, Vec::new()).status(State::Mining);
+        status.building = vec![Building { part: "cache", device: None, done: 0.5 }];
+        status.building.extend(Building::on_device("cuda:0", 1 << 28, 1 << 30));
+        assert!(status.line().ends_with(", 0 stale, cache 50 %, cuda:0 dataset 25 %"), "{}", status.line());
+        let expected = json!([
+            { "part": "cache", "device": null, "done": 0.5 },
+            { "part": "dataset", "device": "cuda:0", "done": 0.25 },
+        ]);
+        assert_eq!(status.summary()["building"], expected);
+        let event: Value = serde_json::from_str(&status.event()).unwrap();
+        assert_eq!(event["building"], expected);
     }
 }

@@ -170,7 +170,7 @@ impl Tally {
                 State::Mining if self.job_at.is_none() => State::Waiting,
                 state => state,
             },
-            building: None,
+            building: Vec::new(),
             uptime_s: now.duration_since(self.begun).as_secs_f64(),
             pool: PoolStatus {
                 connected: self.connected_at.is_some(),

@@ -87,9 +87,7 @@ fn top(status: &Status, look: Look) -> Vec<Part> {
     };
     let mut parts =
         vec![Span::styled(status.state.name(), state), Span::styled(status.algorithm, look.strong())];
-    parts.extend(
-        status.building.map(|built| Span::from(format!("{} {:.0} %", built.part, 100.0 * built.done))),
-    );
+    parts.extend(status.building.iter().map(|building| Span::from(building.to_string())));
     parts.push(format!("up {}", clock(status.uptime_s)).into());
     parts.push(Span::styled(format!("otedama {}", status.version), look.quiet()));
     parts
@@ -317,7 +315,7 @@ mod tests {
             version: "0.1.0",
             algorithm: "sha256d",
             state: State::Mining,
-            building: None,
+            building: Vec::new(),
             uptime_s: 3723.9,
             pool: PoolStatus {
                 url: Some("stratum+tcp://127.0.0.1:3333".to_owned()),
@@ -437,8 +435,10 @@ mod tests {
         assert!(lines[1].starts_with("pool    127.0.0.1:3333  connection lost"), "{lines:?}");
         (status.pool.url, status.pool.lost) = (None, 4);
         assert_eq!(drawn(&status, 80, 24)[1], "pool    none answers yet  4 failures");
-        status.building = Some(Building { part: "dataset", done: 0.416 });
+        status.building = vec![Building { part: "dataset", device: None, done: 0.416 }];
         assert!(drawn(&status, 80, 24)[0].starts_with("connecting  sha256d  dataset 42 %  up "));
+        status.building = vec![Building { part: "dataset", device: Some("cuda:0".to_owned()), done: 0.07 }];
+        assert!(drawn(&status, 80, 24)[0].starts_with("connecting  sha256d  cuda:0 dataset 7 %  up "));
         status.state = State::Paused;
         assert_eq!(drawn(&status, 80, 24)[23], "q quit  p resume");
         status.workers[0].state = WorkerState::Resting;

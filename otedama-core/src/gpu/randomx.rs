@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cache (256 MiB, from the epoch) -- rx_items --> dataset (2 GiB), kept until the key changes
-//! a batch: rx_seed, rx_fill, 8 x [rx_program, rx_execute in pieces], rx_fingerprint, rx_finish --> hits
+//! a batch: rx_seed, rx_fill, 8 x [rx_program, rx_execute in pieces], rx_fingerprint, rx_finish or rx_commit --> hits
 //! ```
 //!
 //! [`Kernels`] are the compiled kernels of a variant, [`Items`] what they read in place of a dataset or the dataset
@@ -132,6 +132,7 @@ pub struct Kernels {
     program: Kernel,
     execute: Kernel,
     fingerprint: Kernel,
+    /// Compares hashes with the target, or, in version 2, the commitments to them.
     finish: Kernel,
     items: Kernel,
 }
@@ -210,7 +211,7 @@ impl Kernels {
             program: kernel("rx_program")?,
             execute: kernel("rx_execute")?,
             fingerprint: kernel("rx_fingerprint")?,
-            finish: kernel("rx_finish")?,
+            finish: kernel(if params.revision == Revision::V2 { "rx_commit" } else { "rx_finish" })?,
             items: kernel("rx_items")?,
         })
     }
@@ -236,8 +237,8 @@ impl Kernels {
         })
     }
 
-    /// Puts a blob on the device, whose nonce begins at byte `nonce_at`; hits are hashes whose top 64 bits are at
-    /// most `target_top`.
+    /// Puts a blob on the device, whose nonce lies at bytes `nonce`; hits are hashes (in version 2 the commitments to
+    /// them) whose top 64 bits are at most `target_top`.
     ///
     /// # Errors
     /// The device's failure.
@@ -300,9 +301,10 @@ impl Kernels {
         let stride = Arg::U32(memory.hashes);
         let [states, scratchpads, programs, reciprocals] =
             [&memory.states, &memory.scratchpads, &memory.programs, &memory.reciprocals].map(Arg::Buffer);
+        let blob = [Arg::Buffer(&input.blob), Arg::U32(input.blob_bytes), Arg::U32(input.nonce_at)];
         if step == 0 {
-            let (blob, blob_bytes) = (Arg::Buffer(&input.blob), Arg::U32(input.blob_bytes));
-            let seed = [blob, blob_bytes, Arg::U32(input.nonce_at), Arg::U64(first), states, stride];
+            let [bytes, len, nonce_at] = blob;
+            let seed = [bytes, len, nonce_at, Arg::U64(first), states, stride];
             queue.launch(&self.seed, groups, &seed)?;
             queue.launch(&self.fill, 4 * groups, &[states, stride, scratchpads])?;
         }
@@ -322,9 +324,13 @@ impl Kernels {
             return Ok(());
         }
         queue.launch(&self.fingerprint, 4 * groups, &[states, stride, scratchpads])?;
-        let (count, target) = (Arg::U32(count), Arg::U64(input.target_top));
-        let [buffer, room] = [Arg::Buffer(hits.buffer), Arg::U32(hits.room)];
-        queue.launch(&self.finish, groups, &[states, stride, Arg::U64(first), count, target, buffer, room])
+        let mut finish = vec![states, stride];
+        if self.params.revision == Revision::V2 {
+            finish.extend(blob);
+        }
+        finish.extend([Arg::U64(first), Arg::U32(count), Arg::U64(input.target_top)]);
+        finish.extend([Arg::Buffer(hits.buffer), Arg::U32(hits.room)]);
+        queue.launch(&self.finish, groups, &finish)
     }
 }
 

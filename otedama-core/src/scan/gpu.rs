@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Attempt, Candidates, Hasher, KernelError, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo, Setup,
-    StopFlag, check_load, check_scan, prover, watched,
+    StopFlag, check_load, check_scan, judged, prover, watched,
 };
 use crate::algorithm::{Algorithm, EpochKind};
 use crate::epoch::{Epoch, Progress};
@@ -411,7 +411,7 @@ impl GpuScanner {
         self.prover
             .hash_many(&[attempt], self.epoch.as_ref(), &mut digest)
             .map_err(|error| ScanError::Device(format!("a nonce cannot be proven: {error}")))?;
-        Ok(digest[0])
+        Ok(judged(job.algorithm(), &attempt, digest[0]))
     }
 
     /// Hashes the hits and keeps those that meet the target. If the candidates are full, says at which nonce: none

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::algo::randomx::commitment;
 use crate::algorithm::Algorithm;
 use crate::epoch::{Epoch, EpochKey};
 use crate::hash256::{Digest, Hash256};
@@ -104,10 +105,23 @@ pub trait Hasher: Send {
     ) -> Result<(), HashError>;
 
     /// The digest that a claimed mix hash leads to, where an algorithm can tell without its epoch (Ethash,
-    /// KawPow): if that misses the target there is nothing to hash. Whether the mix is right is another
-    /// question.
+    /// KawPow; RandomX v2, whose hash stands in the mix's place): if that misses the target there is nothing to
+    /// hash. Whether the mix is right is another question.
     fn claimed(&self, _attempt: &Attempt<'_>, _mix: &Hash256) -> Option<Digest> {
         None
+    }
+}
+
+/// What an attempt is judged by, made of the function's digest of it. As RandomX v2 is mined that is the commitment
+/// to the hash, `blake2b-256(input, hash)`, and the hash itself stands in the mix's place: whoever has both knows
+/// without the epoch whether they meet a target (tevador/RandomX, pull request 265; `CpuWorker.cpp` of XMRig 6.26,
+/// which compares the commitment). For all others it is the digest.
+pub(crate) fn judged(algorithm: Algorithm, attempt: &Attempt<'_>, digest: Digest) -> Digest {
+    match (algorithm, attempt.bytes()) {
+        (Algorithm::RandomXV2, Some(input)) => {
+            Digest { pow: Hash256::from_raw(commitment(input, digest.pow.as_raw())), mix: Some(digest.pow) }
+        }
+        _ => digest,
     }
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::{
     Attempt, Candidates, HashError, Hasher, KernelError, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo,
-    Setup, StopFlag, check_attempts, check_load, check_scan,
+    Setup, StopFlag, check_attempts, check_load, check_scan, judged,
 };
 use crate::algo::randomx::interpret::Machine;
 use crate::algo::randomx::superscalar::Program;
 use crate::algo::randomx::{self, Params};
 use crate::algorithm::Algorithm;
 use crate::epoch::{Depth, Epoch, EpochKey, EpochSeed};
-use crate::hash256::Digest;
+use crate::hash256::{Digest, Hash256};
 use crate::job::{Candidate, Job, SearchSpace, Work};
 use crate::mem::PageKind;
 use crate::topology::NodeId;
@@ -165,8 +165,9 @@ impl Scanner for RandomXScanner {
             }
             let mut hashes = [[0; 32]; BATCH];
             self.machines.hash(epoch, self.node, &inputs[..batch], &mut hashes[..batch]);
-            for (nonce, hash) in (first + done..).zip(&hashes[..batch]) {
-                if Digest::plain(*hash).meets(job.algorithm(), job.target())
+            for (nonce, (input, hash)) in (first + done..).zip(inputs.iter().zip(&hashes[..batch])) {
+                let digest = judged(job.algorithm(), &Attempt::Bytes(input), Digest::plain(*hash));
+                if digest.meets(job.algorithm(), job.target())
                     && found.push(Candidate { nonce, version: None }).is_err()
                 {
                     return Ok(Scanned { tried: nonce - first, end: ScanEnd::Full });
@@ -220,6 +221,11 @@ impl Hasher for RandomXHasher {
             }
         }
         Ok(())
+    }
+
+    fn claimed(&self, attempt: &Attempt<'_>, hash: &Hash256) -> Option<Digest> {
+        let digest = judged(self.algorithm, attempt, Digest::plain(*hash.as_raw()));
+        digest.mix.is_some().then_some(digest)
     }
 }
 

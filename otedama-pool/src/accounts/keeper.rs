@@ -114,12 +114,11 @@ struct OnChain<'a, N: ChainNode>(&'a NodeGroup<N>);
 
 impl<N: ChainNode> Chain for OnChain<'_, N> {
     async fn look_up(&self, block: &Block) -> Result<Lookup, ChainError> {
-        let reference = BlockRef { height: block.height, id: block.hash, nonce: 0 };
+        let reference = BlockRef { height: block.height, id: block.hash };
         let fate = self.0.fate(&reference).await.map_err(|error| ChainError(error.to_string()))?;
         Ok(match fate {
             Fate::InChain { confirmations } => Lookup::OnChain { confirmations, reward: None },
-            // Ethereum's family, whose rewards are not booked yet.
-            Fate::Uncle { .. } => return Err(ChainError("an uncle's reward is not known".to_owned())),
+            Fate::Paid { confirmations, reward } => Lookup::OnChain { confirmations, reward: Some(reward) },
             Fate::Orphaned | Fate::NotFound => {
                 let tip = self.0.status().iter().filter_map(|node| node.tip).map(|tip| tip.height).max();
                 match tip.and_then(|tip| (tip + 1).checked_sub(block.height)) {

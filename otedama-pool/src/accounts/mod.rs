@@ -60,7 +60,7 @@ impl Accounts {
             block_value: worth.value,
             block: block.map(|block| block.id),
             coin: self.name.clone(),
-            miner: miner.to_owned(),
+            miner: self.coin.account(miner).into_owned(),
             worker: shortened(worker),
         }
     }

@@ -236,7 +236,11 @@ impl Ledger {
         match lookup {
             Lookup::OnChain { confirmations, reward } => {
                 block.confirmations = confirmations;
-                block.reward = reward.unwrap_or(block.reward);
+                if let Some(reward) = reward.filter(|reward| *reward != block.reward) {
+                    block.reward = reward;
+                    // A block that became an uncle, or an uncle a block, was booked with another amount.
+                    write.take_back(&mut block, now_ms).await?;
+                }
                 if block.credited_by == 0 && confirmations >= rules.maturity {
                     block.credited_by = write.book_reward(&block, rules, now_ms).await?;
                     block.state = BlockState::Confirmed;

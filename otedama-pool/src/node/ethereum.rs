@@ -2,7 +2,8 @@
 //!
 //! The node makes the block, so it must run with `--mine --miner.threads 0 --miner.etherbase=<the pool's
 //! account>`; a pool only gets the hash of its sealed header. Which block a solution became is known by height
-//! and nonce, and it may be in the chain as an uncle.
+//! and nonce, and it may be in the chain as an uncle. What it pays follows from the heights ([`crate::emission`]),
+//! transaction fees excepted, which only the finished block tells.
 
 use otedama_core::algo::ethash::{EpochRangeError, Params};
 use otedama_core::builders::EthashBuilder;
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 
 use super::rpc::{Rpc, RpcError};
 use super::{BlockRef, ChainNode, Fate, NodeError, Submitted, TemplateError, Tip};
+use crate::coin::EthereumKind;
+use crate::emission::Emission;
+use crate::money::Amount;
 
 /// A block may name uncles up to this many generations back.
 const UNCLE_DEPTH: u64 = 7;
@@ -33,14 +37,22 @@ pub struct Template {
     pub height: u64,
     /// The hash of the block before it.
     pub previous: Hash256,
+    /// What the block pays, transaction fees left out.
+    pub subsidy: Amount,
 }
 
 impl Template {
-    /// Reads the result of `eth_getWork`, asked of a node whose newest block was at this height.
+    /// Reads the result of `eth_getWork`, asked of a node whose newest block was at this height, on a chain that pays
+    /// so.
     ///
     /// # Errors
     /// [`TemplateError`], naming the field.
-    pub fn from_work(work: &[String], newest: u64, previous: Hash256) -> Result<Template, TemplateError> {
+    pub fn from_work(
+        work: &[String],
+        newest: u64,
+        previous: Hash256,
+        emission: Emission,
+    ) -> Result<Template, TemplateError> {
         let [header, seed, boundary, rest @ ..] = work else {
             return Err(TemplateError::field(
                 "eth_getWork",
@@ -60,6 +72,7 @@ impl Template {
             target: boundary.parse()?,
             height,
             previous,
+            subsidy: emission.block(height, 0),
         })
     }
 
@@ -86,16 +99,25 @@ pub struct Solution {
     pub mix: Hash256,
 }
 
+/// What a solution's block is called here: the header hash it seals, with the nonce in place of the last eight bytes
+/// (big-endian). The nonce is what finds it again, for its hash is the node's to make.
+pub fn block_name(header_hash: &Hash256, nonce: u64) -> Hash256 {
+    let mut name = *header_hash.as_raw();
+    name[24..].copy_from_slice(&nonce.to_be_bytes());
+    Hash256::from_raw(name)
+}
+
 /// A node of Ethereum Classic's kind.
 #[derive(Clone, Debug)]
 pub struct EthereumNode {
     rpc: Rpc,
+    chain: &'static EthereumKind,
 }
 
 impl EthereumNode {
-    /// A node at this RPC.
-    pub fn new(rpc: Rpc) -> EthereumNode {
-        EthereumNode { rpc }
+    /// A node of this chain at this RPC.
+    pub fn new(rpc: Rpc, chain: &'static EthereumKind) -> EthereumNode {
+        EthereumNode { rpc, chain }
     }
 
     /// Its RPC, for calls that this module does not make.
@@ -127,7 +149,9 @@ struct Block {
 
 impl Block {
     fn is(&self, block: &BlockRef) -> bool {
-        self.nonce.as_deref().and_then(quantity) == Some(block.nonce)
+        let [.., a, b, c, d, e, f, g, h] = *block.id.as_raw();
+        let nonce = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        self.nonce.as_deref().and_then(quantity) == Some(nonce)
             && self.number.as_deref().and_then(quantity) == Some(block.height)
     }
 }
@@ -143,6 +167,12 @@ impl ChainNode for EthereumNode {
     }
 
     async fn tip(&self) -> Result<Tip, NodeError> {
+        let found: String = self.rpc.call("eth_chainId", json!([])).await?;
+        let expected = self.chain.chain_id;
+        if quantity(&found) != Some(expected) {
+            let found = found.chars().take(40).collect();
+            return Err(NodeError::WrongChain { found, expected: format!("0x{expected:x}") });
+        }
         let (height, hash) = self.newest().await?;
         // `false`, or an object that says how far it is.
         let syncing: Value = self.rpc.call("eth_syncing", json!([])).await?;
@@ -156,7 +186,7 @@ impl ChainNode for EthereumNode {
         // one block higher, and the next look at the tip brings another.
         let (newest, previous) = self.newest().await?;
         let work: Vec<String> = self.rpc.call("eth_getWork", json!([])).await?;
-        Ok(Template::from_work(&work, newest, previous)?)
+        Ok(Template::from_work(&work, newest, previous, self.chain.emission)?)
     }
 
     async fn submit(&self, solution: &Solution) -> Submitted {
@@ -178,8 +208,11 @@ impl ChainNode for EthereumNode {
         let Some(there) = self.block(format!("0x{:x}", block.height).into()).await? else {
             return Ok(Fate::NotFound);
         };
+        let emission = self.chain.emission;
+        let confirmations = |height| newest.saturating_sub(height) + 1;
         if there.is(block) {
-            return Ok(Fate::InChain { confirmations: newest.saturating_sub(block.height) + 1 });
+            let reward = emission.block(block.height, there.uncles.len() as u64);
+            return Ok(Fate::Paid { confirmations: confirmations(block.height), reward });
         }
         let last = newest.min(block.height.saturating_add(UNCLE_DEPTH));
         for included_at in block.height.saturating_add(1)..=last {
@@ -189,7 +222,8 @@ impl ChainNode for EthereumNode {
                 let params = json!([number, format!("0x{index:x}")]);
                 let uncle: Option<Block> = self.rpc.call("eth_getUncleByBlockNumberAndIndex", params).await?;
                 if uncle.is_some_and(|uncle| uncle.is(block)) {
-                    return Ok(Fate::Uncle { included_at });
+                    let reward = emission.uncle(block.height, included_at);
+                    return Ok(Fate::Paid { confirmations: confirmations(included_at), reward });
                 }
             }
         }
@@ -216,7 +250,11 @@ fn hash(field: &'static str, text: &str) -> Result<Hash256, TemplateError> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+
+    const MAIN: Emission = Emission { era_blocks: NonZeroU64::new(5_000_000).unwrap() };
 
     #[test]
     fn work_is_read_with_and_without_its_height() {
@@ -224,8 +262,9 @@ mod tests {
         let boundary = "0x112e0be826d694b2e62d01511f12a6061fbaec8bc02357593e70e52ba".to_owned();
         let previous = Hash256::from_raw([9; 32]);
         let mut work = vec![hash("a"), hash("0"), boundary, "0xb21dd5".to_owned()];
-        let template = Template::from_work(&work, 5, previous).unwrap();
+        let template = Template::from_work(&work, 5, previous, MAIN).unwrap();
         assert_eq!(template.height, 11_673_045);
+        assert_eq!(template.subsidy, Amount::new(3_200_000_000));
         // The target of four billion hashes, whose leading zero the node left out.
         let digits = "0000000112e0be826d694b2e62d01511f12a6061fbaec8bc02357593e70e52ba";
         assert_eq!(template.target.to_string(), digits);
@@ -236,14 +275,14 @@ mod tests {
         assert!(template.epoch(Algorithm::Scrypt).is_err());
 
         work.pop();
-        assert_eq!(Template::from_work(&work, 5, previous).unwrap().height, 6);
-        assert!(Template::from_work(&work[..2], 5, previous).is_err());
+        assert_eq!(Template::from_work(&work, 5, previous, MAIN).unwrap().height, 6);
+        assert!(Template::from_work(&work[..2], 5, previous, MAIN).is_err());
         for (field, bad) in [(0, "0xabc"), (1, "aa"), (2, "0x0"), (2, "nonsense")] {
             let mut work = work.clone();
             work[field] = bad.to_owned();
-            assert!(Template::from_work(&work, 5, previous).is_err(), "{bad}");
+            assert!(Template::from_work(&work, 5, previous, MAIN).is_err(), "{bad}");
         }
         work.push("11".to_owned());
-        assert!(Template::from_work(&work, 5, previous).is_err());
+        assert!(Template::from_work(&work, 5, previous, MAIN).is_err());
     }
 }

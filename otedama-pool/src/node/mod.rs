@@ -30,6 +30,7 @@ use std::future::Future;
 use otedama_core::Hash256;
 use otedama_core::target::TargetError;
 
+use crate::money::Amount;
 use rpc::{Effect, RpcError};
 
 /// A node of some chain, as a [`group`] needs it.
@@ -89,11 +90,9 @@ pub struct Tip {
 pub struct BlockRef {
     /// Its height.
     pub height: u64,
-    /// What the node knows it by, in the order it is hashed. For Ethereum the seal's hash is unknown before
-    /// the node has sealed the block: there it is the header hash that was solved.
+    /// What the node knows it by, in the order it is hashed. Ethereum's nodes seal blocks themselves, whose hash is
+    /// then not known here: see [`ethereum::block_name`].
     pub id: Hash256,
-    /// The nonce, where the id alone does not name a block (Ethereum).
-    pub nonce: u64,
 }
 
 /// What became of handing in a block. There are three answers, not two: a node that timed out may have taken it.
@@ -159,10 +158,12 @@ pub enum Fate {
     },
     /// Known, but the chain went another way. May change until it is buried.
     Orphaned,
-    /// In the chain as an uncle, with part of the reward (Ethereum Classic).
-    Uncle {
-        /// The height of the block that names it.
-        included_at: u64,
+    /// In the chain, itself or as an uncle, and so much it paid as the chain tells (Ethereum Classic).
+    Paid {
+        /// As above; of an uncle, those of the block that names it.
+        confirmations: u64,
+        /// Transaction fees left out.
+        reward: Amount,
     },
     /// The node has never seen it.
     NotFound,

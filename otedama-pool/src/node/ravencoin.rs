@@ -65,8 +65,8 @@ impl KawPowJob {
     }
 
     /// How a solution's block is looked up: its id is KawPow's final hash.
-    pub fn reference(&self, nonce: u64, pow: &Hash256) -> BlockRef {
-        BlockRef { height: u64::from(self.height), id: reversed(pow.as_raw()), nonce }
+    pub fn reference(&self, pow: &Hash256) -> BlockRef {
+        BlockRef { height: u64::from(self.height), id: reversed(pow.as_raw()) }
     }
 }
 
@@ -120,6 +120,6 @@ mod tests {
         assert_ne!(other.header_hash(), sealed.header_hash());
         assert!(KawPowJob::new(&job, &[0xab], 1_588_788_001).is_none());
         assert_eq!(sealed.epoch().unwrap(), EpochKey::number(Algorithm::KawPow, 162));
-        assert_eq!(sealed.reference(7, &mix).id.to_display_hex(), mix.to_raw_hex());
+        assert_eq!(sealed.reference(&mix).id.to_display_hex(), mix.to_raw_hex());
     }
 }

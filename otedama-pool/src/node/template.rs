@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::{BlockRef, ChainNode, Fate, NodeError, Submitted, Tip, bitcoin, ethereum, monero};
 use crate::coin::sha256d;
+use crate::money::Amount;
 
 /// How many blocks are remembered, to say what became of them.
 const REMEMBERED: usize = 1000;
@@ -295,6 +296,7 @@ impl ChainNode for DevEthereum {
             target: *target,
             height,
             previous: tip.hash,
+            subsidy: Amount::new(REWARD as i64),
         })
     }
 
@@ -303,7 +305,7 @@ impl ChainNode for DevEthereum {
         if solution.header_hash != header_over(&tip.hash) {
             return Submitted::Rejected("unknown work".to_owned());
         }
-        self.0.append(&tip.hash, solution.header_hash)
+        self.0.append(&tip.hash, ethereum::block_name(&solution.header_hash, solution.nonce))
     }
 
     fn parent(template: &ethereum::Template) -> (u64, Hash256) {
@@ -311,7 +313,7 @@ impl ChainNode for DevEthereum {
     }
 }
 
-/// The hash of the header on top of a block; also the id of the block that it becomes.
+/// The hash of the header on top of a block.
 fn header_over(previous: &Hash256) -> Hash256 {
     Hash256::from_raw(keccak256(previous.as_raw()))
 }
@@ -364,7 +366,7 @@ mod tests {
             let submission = group.submit(job.block(&roll).unwrap()).await;
             assert_eq!(submission.outcome, Submitted::Accepted);
             let id = block_id(&job.header(&roll).unwrap());
-            let block = BlockRef { height: u64::from(height), id, nonce: 0 };
+            let block = BlockRef { height: u64::from(height), id };
             assert_eq!(group.fate(&block).await, Ok(Fate::InChain { confirmations: 1 }));
             templates.changed().await.unwrap();
         }
@@ -404,7 +406,7 @@ mod tests {
         let header_hash = sealed.header_hash();
         let attempt = Attempt::Sealed { header_hash: &header_hash, nonce: 9, height: 1 };
         let pow = hasher.claimed(&attempt, &mix).unwrap().pow;
-        let fate = chain.fate(&sealed.reference(9, &pow)).await.unwrap();
+        let fate = chain.fate(&sealed.reference(&pow)).await.unwrap();
         assert_eq!(fate, Fate::InChain { confirmations: 1 });
         assert!(matches!(chain.submit(&vec![0; 79]).await, Submitted::Rejected(_)));
     }

@@ -11,7 +11,7 @@ use crate::effort::Effort;
 use crate::money::Amount;
 use crate::node::bitcoin::{BitcoinJob, CoinbasePlan, Payout, Template as BitcoinTemplate, block_id};
 use crate::node::driver::Current;
-use crate::node::ethereum::{Solution, Template as EthereumTemplate};
+use crate::node::ethereum::{Solution, Template as EthereumTemplate, block_name};
 use crate::node::monero::{MoneroJob, Template as MoneroTemplate};
 use crate::node::ravencoin::KawPowJob;
 use crate::node::{BlockRef, ChainNode};
@@ -84,7 +84,7 @@ pub struct Worth {
     pub network: Effort,
     /// What it pays without transaction fees; where nodes do not tell them apart, with them.
     pub subsidy: Amount,
-    /// What it pays in all; nothing where the node does not say (Ethereum's family).
+    /// What it pays in all, as far as it is known before it is found: transaction fees are not in Ethereum's family.
     pub value: Amount,
 }
 
@@ -238,7 +238,7 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for Bitcoi
         let header: [u8; 80] = header.try_into().ok()?;
         let block = cut.job.block_under(&header, found.coinbase.as_ref()?);
         let height = u64::from(cut.job.template().height);
-        Some((block, BlockRef { height, id: block_id(&header), nonce: candidate.nonce }))
+        Some((block, BlockRef { height, id: block_id(&header) }))
     }
 
     fn worth(&self, cut: &BitcoinCut) -> Worth {
@@ -328,7 +328,7 @@ impl<N: ChainNode<Template = BitcoinTemplate, Block = Vec<u8>>> Trade for KawPow
         let sealed = cut.sealed(connection)?;
         let (nonce, digest) = (found.share.nonce(), found.share.digest());
         let block = sealed.block(&cut.job, nonce, digest.mix.as_ref()?);
-        Some((block, sealed.reference(nonce, &digest.pow)))
+        Some((block, sealed.reference(&digest.pow)))
     }
 
     fn worth(&self, cut: &KawPowCut) -> Worth {
@@ -348,7 +348,7 @@ pub struct Monero<N> {
 }
 
 impl<N> Monero<N> {
-    /// For [`Algorithm::RandomXV1`].
+    /// For [`Algorithm::RandomXV1`] or [`Algorithm::RandomXV2`].
     pub fn new(terms: Terms) -> Monero<N> {
         Monero { terms, node: std::marker::PhantomData }
     }
@@ -393,6 +393,7 @@ impl<N: ChainNode<Template = MoneroTemplate, Block = (Vec<u8>, otedama_core::Has
 
     fn open(&self, connection: u32, start: Option<Difficulty>, now: Now) -> MoneroServer {
         let config = MoneroConfig {
+            algorithm: self.terms.algorithm,
             session: session_name(connection),
             nonce_prefix: None,
             limits: self.terms.limits.clone(),
@@ -427,7 +428,7 @@ impl<N: ChainNode<Template = MoneroTemplate, Block = (Vec<u8>, otedama_core::Has
         let (_, round) = split_number(&found.job_id);
         let nonce = u32::try_from(found.share.nonce()).ok()?;
         let (block, id) = cut.own(connection, round)?.block(nonce);
-        let reference = BlockRef { height: cut.template.facts().height, id, nonce: nonce.into() };
+        let reference = BlockRef { height: cut.template.facts().height, id };
         Some(((block, id), reference))
     }
 
@@ -513,13 +514,13 @@ impl<N: ChainNode<Template = EthereumTemplate, Block = Solution>> Trade for Ethe
     fn block(&self, cut: &EthereumCut, _: u32, found: &FoundBlock) -> Option<(Solution, BlockRef)> {
         let EthereumTemplate { header_hash, height, .. } = cut.template;
         let (nonce, mix) = (found.share.nonce(), found.share.digest().mix?);
-        Some((Solution { nonce, header_hash, mix }, BlockRef { height, id: header_hash, nonce }))
+        let id = block_name(&header_hash, nonce);
+        Some((Solution { nonce, header_hash, mix }, BlockRef { height, id }))
     }
 
     fn worth(&self, cut: &EthereumCut) -> Worth {
-        let EthereumTemplate { height, target, .. } = &cut.template;
-        let (subsidy, value) = (Amount::ZERO, Amount::ZERO);
-        Worth { height: *height, network: Effort::of(target), subsidy, value }
+        let EthereumTemplate { height, target, subsidy, .. } = &cut.template;
+        Worth { height: *height, network: Effort::of(target), subsidy: *subsidy, value: *subsidy }
     }
 
     fn epochs(&self, cut: &EthereumCut) -> (Option<EpochKey>, Option<EpochKey>) {

@@ -64,8 +64,11 @@ pub struct Submit {
     pub job_id: String,
     /// The nonce as it lies in the blob, read little-endian.
     pub nonce: u32,
-    /// The hash, in the function's output order.
+    /// What is compared with the target, in the function's output order: the hash, or for `rx/2` the commitment to it.
     pub result: Hash256,
+    /// For `rx/2` the hash itself, under the name that XMRig sends it by (pull request 3775): `result` is
+    /// `blake2b-256(blob, commitment)`.
+    pub commitment: Option<Hash256>,
     /// The algorithm, if both ends name them.
     pub algorithm: Option<String>,
 }
@@ -143,6 +146,7 @@ impl Message for MinerMessage {
                 job_id: params.named("job_id").text()?,
                 nonce: params.named("nonce").array("8 hex digits").map(u32::from_le_bytes)?,
                 result: params.named("result").hash()?,
+                commitment: params.named("commitment").optional().map(Field::hash).transpose()?,
                 algorithm: params.named("algo").optional().map(Field::text).transpose()?,
             }),
             "keepalived" => MinerMessage::KeepAlive(params.named("id").text_or_empty()),
@@ -161,6 +165,9 @@ impl Message for MinerMessage {
                     "nonce": hex::encode(share.nonce.to_le_bytes()),
                     "result": share.result.to_raw_hex(),
                 });
+                if let Some(hash) = share.commitment {
+                    params["commitment"] = hash.to_raw_hex().into();
+                }
                 if let Some(algorithm) = &share.algorithm {
                     params["algo"] = algorithm.as_str().into();
                 }

@@ -44,9 +44,14 @@ pub enum WorkError {
         /// The seed, in hex.
         seed: String,
     },
-    /// An algorithm the dialect names and this version does not have.
-    #[error("algorithm '{0}' is not known here: expected rx/0")]
-    UnknownAlgorithm(String),
+    /// An algorithm that the dialect names and that is not the one being mined.
+    #[error("the job is for algorithm '{found}': expected '{expected}'")]
+    OtherAlgorithm {
+        /// The dialect's name of it.
+        found: String,
+        /// The dialect's name of what is mined.
+        expected: &'static str,
+    },
     /// A job without the seed its algorithm needs.
     #[error("job has no seed_hash: expected 64 hex digits")]
     NoSeed,

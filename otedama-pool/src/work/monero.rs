@@ -10,14 +10,36 @@ use otedama_core::{Algorithm, Hash256, Job, JobId, SearchSpace, Target};
 
 use super::WorkError;
 
-/// The algorithm behind a name in this dialect; jobs without one are Monero's.
+/// What this dialect calls an algorithm: the names that XMRig gave them, RandomX v2's in version 6.26
+/// (`src/base/crypto/Algorithm.cpp`, pull request 3769). `None` for what is not mined in it.
+pub fn name(algorithm: Algorithm) -> Option<&'static str> {
+    match algorithm {
+        Algorithm::RandomXV1 => Some("rx/0"),
+        Algorithm::RandomXV2 => Some("rx/2"),
+        _ => None,
+    }
+}
+
+/// The algorithm behind a name, other names that XMRig takes included; `None` if it is none of these.
+pub fn algorithm(name: &str) -> Option<Algorithm> {
+    match name.to_ascii_lowercase().as_str() {
+        "rx/0" | "rx" | "randomx" | "randomx/0" => Some(Algorithm::RandomXV1),
+        "rx/2" | "rx/v2" | "randomx/v2" => Some(Algorithm::RandomXV2),
+        _ => None,
+    }
+}
+
+/// Checks that a job is for what is mined; one that does not say is taken to be.
 ///
 /// # Errors
-/// If this version cannot mine it.
-pub fn algorithm(name: Option<&str>) -> Result<Algorithm, WorkError> {
-    match name {
-        None | Some("rx/0" | "rx" | "randomx" | "RandomX" | "RandomX/0" | "") => Ok(Algorithm::RandomXV1),
-        Some(other) => Err(WorkError::UnknownAlgorithm(other.to_owned())),
+/// [`WorkError::OtherAlgorithm`] otherwise.
+pub fn check_algorithm(mined: Algorithm, named: Option<&str>) -> Result<(), WorkError> {
+    match named.filter(|name| !name.is_empty()) {
+        Some(found) if algorithm(found) != Some(mined) => Err(WorkError::OtherAlgorithm {
+            found: found.to_owned(),
+            expected: name(mined).unwrap_or(mined.name()),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -97,9 +119,20 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_revisions_are_refused() {
-        assert_eq!(algorithm(None), Ok(Algorithm::RandomXV1));
-        assert_eq!(algorithm(Some("rx/0")), Ok(Algorithm::RandomXV1));
-        assert!(algorithm(Some("rx/2")).is_err());
+    fn jobs_of_other_revisions_are_refused() {
+        for mined in [Algorithm::RandomXV1, Algorithm::RandomXV2] {
+            assert_eq!(algorithm(name(mined).unwrap()), Some(mined));
+            for named in [None, Some(""), name(mined)] {
+                assert_eq!(check_algorithm(mined, named), Ok(()));
+            }
+        }
+        assert_eq!(algorithm("RandomX/V2"), Some(Algorithm::RandomXV2));
+        let refused = |mined, named| check_algorithm(mined, Some(named)).unwrap_err().to_string();
+        assert_eq!(refused(Algorithm::RandomXV1, "rx/2"), "the job is for algorithm 'rx/2': expected 'rx/0'");
+        assert_eq!(
+            refused(Algorithm::RandomXV2, "rx/wow"),
+            "the job is for algorithm 'rx/wow': expected 'rx/2'"
+        );
+        assert_eq!(name(Algorithm::Sha256d), None);
     }
 }

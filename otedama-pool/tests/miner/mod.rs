@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use otedama_core::Algorithm;
 use otedama_pool::client::{Link, Notice, Patience, Pool, PoolUrl, Trust, link, run};
+use otedama_pool::session::Client;
 use otedama_pool::session::client::{Account, BitcoinClient, BitcoinClientConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -24,20 +25,30 @@ pub(crate) struct Miner {
     task: JoinHandle<()>,
 }
 
+pub(crate) fn account(username: &str) -> Account {
+    Account { agent: "t".to_owned(), username: username.to_owned(), password: "x".to_owned() }
+}
+
 pub(crate) fn mine(pools: Vec<Pool>) -> Miner {
-    let (link, end) = link();
-    let (sender, notices) = mpsc::unbounded_channel();
-    let (stop, stopped) = watch::channel(false);
-    let open = |_| {
-        let account = Account { agent: "t".to_owned(), username: "a.b".to_owned(), password: "x".to_owned() };
+    mine_as(pools, |_| {
+        let account = account("a.b");
         let config = BitcoinClientConfig {
             algorithm: Algorithm::Sha256d,
             account,
             version_mask: 0x1fff_e000,
             suggest: None,
         };
-        Box::new(BitcoinClient::new(config)) as Box<dyn otedama_pool::session::Client>
-    };
+        Box::new(BitcoinClient::new(config))
+    })
+}
+
+pub(crate) fn mine_as(
+    pools: Vec<Pool>,
+    open: impl FnMut(usize) -> Box<dyn Client> + Send + 'static,
+) -> Miner {
+    let (link, end) = link();
+    let (sender, notices) = mpsc::unbounded_channel();
+    let (stop, stopped) = watch::channel(false);
     let patience = Patience {
         first_retry: Duration::from_millis(50),
         last_retry: Duration::from_millis(200),

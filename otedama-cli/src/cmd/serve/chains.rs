@@ -19,6 +19,7 @@ use otedama_pool::money::Amount;
 use otedama_pool::node::ChainNode;
 use otedama_pool::node::bitcoin::BitcoinNode;
 use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
+use otedama_pool::node::ethereum::EthereumNode;
 use otedama_pool::node::group::GroupConfig;
 use otedama_pool::node::monero::MoneroNode;
 use otedama_pool::node::rpc::{Auth, Rpc, RpcConfig};
@@ -84,6 +85,16 @@ pub(super) fn run(args: &ServeArgs, machine: &Machine, file: &Path) -> Outcome {
         ));
     }
     let coins = config.coins.iter().map(known).collect::<Result<Vec<_>, _>>()?;
+    for (coin, wanted) in coins.iter().zip(&config.coins) {
+        if let (Kind::Ethereum(_), Some(at)) = (&coin.kind, &wanted.wallet) {
+            return Err(usage(format!(
+                "{}: {coin}: no wallet of Ethereum's family is spoken to yet: remove `wallet` ({}); balances grow, and \
+                 `ledger show` has them",
+                file.display(),
+                at.url
+            )));
+        }
+    }
     let runtime = Runtime::new()?;
     let _inside = runtime.enter();
 
@@ -181,10 +192,12 @@ impl Pool<'_> {
                 "{coin}: blocks can only pay a standard address, not '{}'",
                 wanted.address
             ))),
-            _ => Err(usage(format!(
-                "{coin}: there are no accounts for coins of Ethereum's family yet, whose nodes do not say what a \
-                 block pays; expected a coin of Bitcoin's family or Monero"
-            ))),
+            (Kind::Ethereum(chain), _) => {
+                let sources = sources(wanted, |rpc| EthereumNode::new(rpc, chain))?;
+                let trade = trade::Ethereum::new(terms(Vec::new())?);
+                self.start(coin, wanted, first, trade, sources, None::<BitcoinWallet>)
+            }
+            (Kind::Bitcoin(_), _) => Err(usage(format!("{coin}: '{}' has no script", wanted.address))),
         }
     }
 

@@ -61,12 +61,14 @@ fn dev(args: &ServeArgs, machine: &Machine, algorithm: Algorithm) -> Outcome {
             serve_dev(args, machine, trade::Bitcoin::new(terms), DevBitcoin(chain))
         }
         Algorithm::KawPow => serve_dev(args, machine, trade::KawPow::new(terms), DevBitcoin(chain)),
-        Algorithm::RandomXV1 => serve_dev(args, machine, trade::Monero::new(terms), DevMonero(chain)),
+        Algorithm::RandomXV1 | Algorithm::RandomXV2 => {
+            serve_dev(args, machine, trade::Monero::new(terms), DevMonero(chain))
+        }
         Algorithm::Ethash | Algorithm::Etchash => {
             serve_dev(args, machine, trade::Ethereum::new(terms), DevEthereum(chain))
         }
         other => Err(usage(format!(
-            "no pool speaks {other} yet: expected sha256d, scrypt, randomx, ethash, etchash or kawpow"
+            "no pool speaks {other} yet: expected sha256d, scrypt, randomx, randomx-v2, ethash, etchash or kawpow"
         ))),
     }
 }

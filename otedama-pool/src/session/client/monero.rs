@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use otedama_core::Share;
+use otedama_core::{Algorithm, Share};
 
 use super::super::{ClientError, Event, Now};
 use super::{Account, Client, Counts, Line, Submitted, turned};
@@ -15,6 +15,7 @@ use crate::work::{Task, WorkError};
 /// The state of one connection.
 #[derive(Debug)]
 pub struct MoneroClient {
+    algorithm: Algorithm,
     account: Account,
     session: String,
     /// Whether shares name their algorithm.
@@ -56,9 +57,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const HANDSHAKE: [(Asked, &str); 2] = [(Asked::Login, "login"), (Asked::KeepAlive, "keepalived")];
 
 impl MoneroClient {
-    /// A connection that is about to be opened.
-    pub fn new(account: Account) -> MoneroClient {
+    /// A connection that is about to be opened, to mine this revision of RandomX.
+    pub fn new(algorithm: Algorithm, account: Account) -> MoneroClient {
         MoneroClient {
+            algorithm,
             account,
             session: String::new(),
             names_algorithms: false,
@@ -98,8 +100,11 @@ impl MoneroClient {
     }
 
     fn new_job(&mut self, job: Job, now: Now, out: &mut Vec<Event>) {
+        if let Err(error) = work::check_algorithm(self.algorithm, job.algorithm.as_deref()) {
+            return self.line.fail(ClientError::Answer(error.to_string()), out);
+        }
         // What cannot be mined is said now, not when work is asked for.
-        if let Err(error) = make(otedama_core::JobId(0), &job) {
+        if let Err(error) = make(otedama_core::JobId(0), self.algorithm, &job) {
             return out.push(Event::Odd(error.to_string()));
         }
         let same = |old: &Current| old.job.blob == job.blob;
@@ -113,8 +118,7 @@ impl MoneroClient {
     }
 }
 
-fn make(id: otedama_core::JobId, job: &Job) -> Result<otedama_core::Job, WorkError> {
-    let algorithm = work::algorithm(job.algorithm.as_deref())?;
+fn make(id: otedama_core::JobId, algorithm: Algorithm, job: &Job) -> Result<otedama_core::Job, WorkError> {
     let seed_hash = job.seed_hash.ok_or(WorkError::NoSeed)?;
     work::job(id, algorithm, &job.blob, &seed_hash, job.target.to_target())
 }
@@ -123,7 +127,7 @@ impl Client for MoneroClient {
     fn start(&mut self, now: Now, out: &mut Vec<Event>) {
         self.line.open(now);
         let Account { agent, username, password } = self.account.clone();
-        let algorithms = vec!["rx/0".to_owned()];
+        let algorithms = work::name(self.algorithm).into_iter().map(str::to_owned).collect();
         let login = Login { login: username, password, agent, rig: None, algorithms };
         self.call(Asked::Login, &MinerMessage::Login(login), now, out);
     }
@@ -147,7 +151,7 @@ impl Client for MoneroClient {
     fn next_task(&mut self) -> Option<Task> {
         let current = self.job.as_mut().filter(|job| !job.handed_out)?;
         current.handed_out = true;
-        let job = make(self.line.task_id(), &current.job).ok()?;
+        let job = make(self.line.task_id(), self.algorithm, &current.job).ok()?;
         let standing = work::nonce_in(&current.job.blob).ok()?;
         let prefix = (self.nicehash || standing != 0).then_some((standing >> 24) as u8);
         let space = turned(work::space_after(&job, prefix), self.turn);
@@ -165,6 +169,7 @@ impl Client for MoneroClient {
             job_id: how.job_id.clone(),
             nonce: share.nonce() as u32,
             result: share.digest().pow,
+            commitment: share.digest().mix,
             algorithm: how.algorithm.clone(),
         });
         self.call(Asked::Submit, &submit, now, out);

@@ -19,6 +19,8 @@ use crate::work::monero as work;
 /// How a connection is served.
 #[derive(Clone, Debug)]
 pub struct MoneroConfig {
+    /// What is mined: a revision of RandomX.
+    pub algorithm: Algorithm,
     /// The session's name, which every call repeats.
     pub session: String,
     /// The nonce's most significant byte, where connections share blobs (NiceHash's way).
@@ -49,9 +51,10 @@ pub struct MoneroJob {
 /// The state of one connection.
 #[derive(Debug)]
 pub struct MoneroServer {
+    algorithm: Algorithm,
     session: String,
     nonce_prefix: Option<u8>,
-    /// Whether the miner named its algorithms, so that jobs name theirs.
+    /// Whether jobs name their algorithm: if the miner named its own, or would take them for Monero's.
     names_algorithms: bool,
     /// A login that was granted and waits for the first job.
     waiting: Option<Option<Id>>,
@@ -60,16 +63,12 @@ pub struct MoneroServer {
     desk: Desk<Arc<MoneroJob>>,
 }
 
-const ALGORITHM: Algorithm = Algorithm::RandomXV1;
-
-/// What the dialect calls it.
-const ALGORITHM_NAME: &str = "rx/0";
-
 impl MoneroServer {
     /// A connection that was just opened.
     pub fn new(config: MoneroConfig, now: Now) -> MoneroServer {
-        let MoneroConfig { session, nonce_prefix, limits, vardiff } = config;
+        let MoneroConfig { algorithm, session, nonce_prefix, limits, vardiff } = config;
         MoneroServer {
+            algorithm,
             session,
             nonce_prefix,
             names_algorithms: false,
@@ -114,7 +113,8 @@ impl MoneroServer {
                     }
                     Ok((job, mut attempt)) => {
                         attempt.id = id;
-                        let make = |id, target| work::job(id, ALGORITHM, &job.blob, &job.seed_hash, target);
+                        let algorithm = self.algorithm;
+                        let make = |id, target| work::job(id, algorithm, &job.blob, &job.seed_hash, target);
                         self.desk.verify(attempt, make, now, out);
                     }
                 }
@@ -123,12 +123,12 @@ impl MoneroServer {
     }
 
     fn login(&mut self, id: Option<Id>, login: Login, out: &mut Vec<Action>) {
-        let known = |name: &String| work::algorithm(Some(name)) == Ok(ALGORITHM);
-        if !login.algorithms.is_empty() && !login.algorithms.iter().any(known) {
+        let mined = |name: &String| work::algorithm(name) == Some(self.algorithm);
+        if !login.algorithms.is_empty() && !login.algorithms.iter().any(mined) {
             self.desk.refuse(id.as_ref(), RejectReason::Algorithm, out);
             return self.desk.close(CloseReason::Refused, out);
         }
-        self.names_algorithms = !login.algorithms.is_empty();
+        self.names_algorithms = !login.algorithms.is_empty() || self.algorithm != Algorithm::RandomXV1;
         self.desk.ask(id, login.login, login.password, out);
     }
 
@@ -164,7 +164,7 @@ impl MoneroServer {
             job_id: job.job_id.clone(),
             blob,
             target: share_target(self.desk.vardiff.current()),
-            algorithm: self.names_algorithms.then(|| ALGORITHM_NAME.to_owned()),
+            algorithm: work::name(self.algorithm).filter(|_| self.names_algorithms).map(str::to_owned),
             height: Some(job.height),
             seed_hash: Some(job.seed_hash),
         })
@@ -187,6 +187,9 @@ impl MoneroServer {
     ) -> Result<(Arc<MoneroJob>, Attempt<'a>), RejectReason> {
         self.own(&share.session)?;
         let issued = self.desk.find(&share.job_id, now)?;
+        if work::check_algorithm(self.algorithm, share.algorithm.as_deref()).is_err() {
+            return Err(RejectReason::Algorithm);
+        }
         if self.nonce_prefix.is_some_and(|prefix| share.nonce >> 24 != u32::from(prefix)) {
             return Err(RejectReason::NoncePrefix);
         }
@@ -201,7 +204,7 @@ impl MoneroServer {
             network: Some(job.network),
             key: ShareKey { work: issued.work, choice },
             candidate: Candidate { nonce: share.nonce.into(), version: None },
-            mix: None,
+            mix: share.commitment.filter(|_| self.algorithm == Algorithm::RandomXV2),
             pow: Some(share.result),
             coinbase: None,
             version_bits: None,
