@@ -4,6 +4,10 @@
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod nodes;
 
+#[path = "../../otedama-pool/tests/books/postgres.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod postgres;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -314,6 +318,39 @@ async fn monero_is_mined_and_paid_out() {
     assert!(due > 0 && books.balance(&format!("miner:{}", miner.address)) == 0, "{}", books.0);
     assert_eq!(miner.balance().await, due as u64);
     assert_eq!(books.balance("fees") + books.balance("paid"), books.rewards());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_starts_before_its_database_pays_like_any_other() {
+    let mut database = match postgres::Server::make() {
+        Ok(server) => server,
+        Err(why) => return println!("SKIPPED a_pool_that_starts_before_its_database: {why}"),
+    };
+    let Some((first, _second)) = Litecoin::pair().await else { return };
+    let (pool_address, address) = (first.address("bech32").await, first.address("bech32").await);
+    let configuration = litecoin_configuration(&first, &pool_address)
+        + &format!("pool:\n  ledger: \"{}\"\n", database.usual());
+    let folder = Folder::new("late", &configuration);
+    let pool = Pool::serve(&folder.configuration(), "0.001");
+    let away = pool.wait("ledger");
+    assert_eq!(away["reached"], false);
+    assert!(away["why"].as_str().unwrap().contains("No such file or directory"), "{away}");
+
+    let accepted = mine("scrypt", &pool.address, &format!("{address}.rig1"), 3);
+    assert!(accepted >= 3);
+    database.run().unwrap();
+    pool.wait_until("ledger", |event| event["reached"] == true);
+    first.generate(102).await;
+    pool.wait_until("payouts", |event| event["sent"] == 1);
+    first.generate(3).await;
+    pool.wait_until("payouts", |event| event["confirmed"] == 1);
+    let end = pool.end();
+
+    let books = Books::of(&folder);
+    assert_eq!(books.shares(&address), end["accepted"].as_u64().unwrap());
+    assert_eq!(books.balance(&format!("miner:{address}")), 0, "{}", books.0);
+    assert_eq!(books.payouts(), BTreeMap::from([("confirmed", books.due())]), "{}", books.0);
+    assert_eq!(folder.ledger("check", &[])["differences"], 0);
 }
 
 /// A few shares a second, each of them a block: this chain must stay below height 432, where its MWEB begins.

@@ -12,6 +12,8 @@ use common::*;
 use otedama_core::Hash256;
 use otedama_pool::effort::Effort;
 use otedama_pool::ledger::{Account, BlockState, Consumer, Ledger, LedgerError, Lookup, Scheme, Verdict};
+#[cfg(feature = "postgres")]
+use otedama_pool::ledger::{ConsumerError, Contact};
 use otedama_pool::money::Amount;
 use otedama_pool::spool::{self, Spool, SpoolConfig};
 use tempfile::TempDir;
@@ -400,6 +402,90 @@ async fn a_database_that_is_locked_for_long_only_makes_the_spool_grow() {
     stop.store(true, Ordering::SeqCst);
     running.await.unwrap().unwrap();
     assert_eq!(ledger.efforts("ltc").await.unwrap()["a"], (100, Effort(300)));
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_comes_late_and_goes_in_between_gets_every_share_once() {
+    let mut server = match postgres::Server::make() {
+        Ok(server) => server,
+        Err(why) => return println!("SKIPPED a_database_that_comes_late: {why}"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Arc::new(Spool::open(&dir.path().join("spool"), SpoolConfig::new("n")).unwrap());
+    let ledger = Arc::new(Ledger::open_even_if_away(&server.usual()).await.unwrap());
+    let error = ledger.balances("ltc").await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("No such file"), "{error}");
+
+    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let consumer =
+        Consumer::new(Arc::clone(&spool), Arc::clone(&ledger), [coin(PPLNS)]).telling(move |contact| {
+            let _ = said.send(matches!(contact, Contact::Found));
+        });
+    let (progress, stop) = (consumer.progress(), Arc::new(AtomicBool::new(false)));
+    let running = {
+        let stop = Arc::clone(&stop);
+        tokio::spawn(async move { consumer.run(&stop).await })
+    };
+    let mut appended = 0;
+    for _ in 0..2 {
+        assert_eq!(heard.recv().await, Some(false), "an outage is told once");
+        for number in 0..100 {
+            spool.append_async(&share("a", number, 3, None)).await.unwrap();
+        }
+        appended += 100;
+        server.run().unwrap();
+        assert_eq!(heard.recv().await, Some(true));
+        while progress.records.load(Ordering::SeqCst) < appended {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server.halt();
+        // What makes the consumer look again.
+        spool.append_async(&share("b", 0, 3, None)).await.unwrap();
+        appended += 1;
+    }
+    // Told to end while the database is away, it ends at once and says why it is behind.
+    assert_eq!(heard.recv().await, Some(false));
+    stop.store(true, Ordering::SeqCst);
+    let ended = tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(ConsumerError::Ledger(error)) if error.is_retryable()));
+
+    server.run().unwrap();
+    let again = Consumer::new(Arc::clone(&spool), Arc::clone(&ledger), [coin(PPLNS)]);
+    again.run(&stop).await.unwrap();
+    let shares: u64 = ledger.efforts("ltc").await.unwrap().values().map(|(shares, _)| shares).sum();
+    assert_eq!((shares, ledger.position("n").await.unwrap()), (202, Some(spool.next_sequence())));
+    ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_can_never_work_is_an_error_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = sqlite_url(&dir);
+    Ledger::open(&newer).await.unwrap().close().await;
+    let pool = sqlx::AnyPool::connect(&newer).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations VALUES (2, 'more', 'now', TRUE, x'00', 1)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let no_folder = format!("sqlite://{}/no/ledger.db", dir.path().display());
+    let no_database = dir.path().join("text.db");
+    std::fs::write(&no_database, "this is no database, but long enough to be taken for one".repeat(100))
+        .unwrap();
+    for (url, said) in [
+        ("mysql://me:secret@localhost/pool", "begins with 'mysql:': expected sqlite://PATH"),
+        ("/srv/ledger.db", "its URL has no scheme"),
+        (newer.as_str(), "its tables are at version 2, this program knows versions up to 1"),
+        (no_folder.as_str(), "unable to open database file"),
+        (&format!("sqlite://{}", no_database.display()), "file is not a database"),
+        #[cfg(feature = "postgres")]
+        ("postgres://[::1/pool", "invalid"),
+    ] {
+        let Err(error) = Ledger::open_even_if_away(url).await else { panic!("{url} was opened") };
+        let error = error.to_string();
+        assert!(error.contains(said) && !error.contains("secret") && !error.contains('\n'), "{url}: {error}");
+    }
 }
 
 /// What both databases must agree on: tables with their columns, keys and unique indices.

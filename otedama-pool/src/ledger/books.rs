@@ -181,7 +181,7 @@ impl Ledger {
     pub async fn balances(&self, coin: &str) -> Result<BTreeMap<Account, Amount>, LedgerError> {
         let rows = sqlx::query("SELECT account, amount FROM balances WHERE coin = $1")
             .bind(coin.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool().await?)
             .await?;
         rows.iter().map(account_and_amount).collect()
     }
@@ -194,7 +194,7 @@ impl Ledger {
              WHERE bookings.coin = $1 AND bookings.reason IN ('shares', 'block', 'orphan') GROUP BY entries.account",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         rows.iter().map(account_and_amount).collect()
     }

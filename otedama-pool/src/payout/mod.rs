@@ -410,7 +410,7 @@ impl Ledger {
              WHERE coin = $1 AND state IN ('intent', 'signed', 'broadcast') ORDER BY id",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         let batch = |row: &sqlx::any::AnyRow| {
             Ok(Batch {
@@ -432,7 +432,7 @@ impl Ledger {
              WHERE coin = $1 GROUP BY payout_batches.id ORDER BY payout_batches.id DESC",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         let batch = |row: &sqlx::any::AnyRow| {
             Ok(BatchInfo {
@@ -452,7 +452,7 @@ impl Ledger {
     pub async fn payout_states(&self, coin: &str) -> Result<BTreeMap<String, u64>, LedgerError> {
         let rows = sqlx::query("SELECT state, COUNT(*) FROM payout_batches WHERE coin = $1 GROUP BY state")
             .bind(coin.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool().await?)
             .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)? as u64))).collect()
     }
