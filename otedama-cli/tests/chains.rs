@@ -8,11 +8,11 @@ mod nodes;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod postgres;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -40,13 +40,18 @@ impl Folder {
         self.0.join("pool.yaml")
     }
 
-    fn ledger(&self, subcommand: &str, more: &[&str]) -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
+    fn run_ledger(&self, subcommand: &str, more: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
             .args(["ledger", subcommand, "--json", "--config"])
             .arg(self.configuration())
             .args(more)
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// What it says last.
+    fn ledger(&self, subcommand: &str, more: &[&str]) -> Value {
+        let output = self.run_ledger(subcommand, more);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str(text.lines().last().unwrap()).unwrap()
@@ -197,6 +202,38 @@ impl Books {
             .map(|block| block["reward"].as_i64().unwrap())
     }
 
+    /// Whether the books kept now say the same.
+    fn are_those_of(&self, folder: &Folder) {
+        let now = Books::of(folder);
+        for key in ["balances", "shares"] {
+            assert_eq!(now.0[key], self.0[key], "{key}");
+        }
+        assert_eq!(now.settled_blocks(), self.settled_blocks());
+        assert_eq!(now.payouts()["confirmed"], self.payouts()["confirmed"]);
+        assert_eq!(now.transactions(), self.transactions());
+        assert_eq!(folder.ledger("check", &[])["differences"], 0);
+    }
+
+    /// The ids of all transactions that paid.
+    fn transactions(&self) -> BTreeSet<&str> {
+        let payouts = self.0["payouts"].as_array().unwrap().iter();
+        payouts
+            .filter(|payout| payout["state"] == "confirmed")
+            .map(|payout| payout["txid"].as_str().unwrap())
+            .collect()
+    }
+
+    /// Each block's hash, what became of it and what it pays.
+    fn settled_blocks(&self) -> BTreeSet<(&str, &str, i64)> {
+        let blocks = self.0["blocks"].as_array().unwrap().iter();
+        blocks
+            .map(|block| {
+                let [hash, state] = ["hash", "state"].map(|key| block[key].as_str().unwrap());
+                (hash, state, block["reward"].as_i64().unwrap())
+            })
+            .collect()
+    }
+
     /// What has been sent, by state of the payout.
     fn payouts(&self) -> BTreeMap<&str, i64> {
         let mut sums = BTreeMap::new();
@@ -266,10 +303,32 @@ async fn litecoin_is_mined_and_paid_out() {
     let received = first.call("getreceivedbyaddress", json!([address])).await;
     assert_eq!((received.as_f64().unwrap() * 1e8).round() as i64, due);
 
-    // The spool alone leads to the same earnings.
-    let rebuilt = format!("sqlite://{}", folder.0.join("rebuilt.db").display());
-    assert_eq!(folder.ledger("rebuild", &["--into", &rebuilt])["event"], "rebuilt");
     assert_eq!(folder.ledger("check", &[])["differences"], 0);
+    the_books_are_rebuilt(&folder, &books);
+}
+
+/// From spool, chain and the ledger in use; then from spool, chain and wallet, that ledger being lost.
+fn the_books_are_rebuilt(folder: &Folder, books: &Books) {
+    let rebuilt = folder.0.join("rebuilt.db");
+    let into = format!("sqlite://{}", rebuilt.display());
+    assert_eq!(folder.ledger("rebuild", &["--into", &into])["differences"], 0);
+    // A ledger that is there is left alone.
+    let refused = folder.run_ledger("rebuild", &["--into", &into]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && why.contains("holds a ledger already"), "{why}");
+
+    let in_use = folder.0.join("data/ledger.db");
+    fs::remove_file(&in_use).unwrap();
+    let refused = folder.run_ledger("rebuild", &["--into", &format!("{into}.2")]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("--payouts wallet"), "{why}");
+
+    fs::copy(&rebuilt, &in_use).unwrap();
+    books.are_those_of(folder);
+    fs::remove_file(&in_use).unwrap();
+    let into = format!("sqlite://{}", in_use.display());
+    assert_eq!(folder.ledger("rebuild", &["--into", &into, "--payouts", "wallet"])["event"], "rebuilt");
+    books.are_those_of(folder);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -318,6 +377,7 @@ async fn monero_is_mined_and_paid_out() {
     assert!(due > 0 && books.balance(&format!("miner:{}", miner.address)) == 0, "{}", books.0);
     assert_eq!(miner.balance().await, due as u64);
     assert_eq!(books.balance("fees") + books.balance("paid"), books.rewards());
+    the_books_are_rebuilt(&folder, &books);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

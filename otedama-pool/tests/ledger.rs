@@ -15,6 +15,7 @@ use otedama_pool::ledger::{Account, BlockState, Consumer, Ledger, LedgerError, L
 #[cfg(feature = "postgres")]
 use otedama_pool::ledger::{ConsumerError, Contact};
 use otedama_pool::money::Amount;
+use otedama_pool::payout::{Output, Sent};
 use otedama_pool::spool::{self, Spool, SpoolConfig};
 use tempfile::TempDir;
 
@@ -341,7 +342,118 @@ async fn what_was_earned_is_rebuilt_from_the_spool() {
         assert_eq!(earned, ledger.earned("ltc").await.unwrap());
         assert_eq!(earned, again.balances("ltc").await.unwrap());
         assert!(earned[&Account::Miner("b".into())].is_positive());
+        assert_eq!(again.share_counts("ltc").await.unwrap(), ledger.share_counts("ltc").await.unwrap());
     }
+}
+
+/// A ledger with one block's reward, a payout in every state, and one that was given back; and its chain.
+async fn much_paid(ledger: &Ledger, network: &Network) -> ToldChain {
+    let shares = ["a", "b", "c", "d", "e"].map(|miner| share(miner, 1000, 10, None));
+    let shares = shares.into_iter().chain([share("f", 2000, 10, Some(1))]);
+    ledger.apply("n", 0, &stored(0, shares), &rules(PPLNS)).await.unwrap();
+    let chain = ToldChain::default();
+    chain.bury(1, 100);
+    ledger.follow(&coin(PPLNS), &chain, 1).await.unwrap();
+    // Two recipients a batch: the first confirmed, the second given back and paid again, the third sent.
+    ledger.pay(&payout_rules(), network, 1).await.unwrap();
+    network.confirm(6);
+    ledger.reconcile(&payout_rules(), network, 2).await.unwrap();
+    network.confirm(0);
+    let shares = [share("g", 3000, 10, None), share("h", 3000, 10, Some(2))];
+    ledger.apply("n", 0, &stored(6, shares), &rules(PPLNS)).await.unwrap();
+    chain.bury(2, 100);
+    ledger.follow(&coin(PPLNS), &chain, 3).await.unwrap();
+    network.refuse(Some("min relay fee not met"));
+    let report = ledger.pay(&payout_rules(), network, 4).await.unwrap();
+    network.refuse(None);
+    ledger.give_back(report.frozen[0], 5).await.unwrap();
+    ledger.pay(&payout_rules(), network, 6).await.unwrap();
+    chain
+}
+
+async fn replayed(ledger: &Ledger, chain: &ToldChain) {
+    let shares = ["a", "b", "c", "d", "e"].map(|miner| share(miner, 1000, 10, None));
+    let shares = shares.into_iter().chain([
+        share("f", 2000, 10, Some(1)),
+        share("g", 3000, 10, None),
+        share("h", 3000, 10, Some(2)),
+    ]);
+    ledger.apply("n", 0, &stored(0, shares), &rules(PPLNS)).await.unwrap();
+    ledger.follow(&coin(PPLNS), chain, 7).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_ledger_takes_payouts_over_and_goes_on_with_them() {
+    let (ledger, _dir) = sqlite().await;
+    let network = Network::default();
+    let chain = much_paid(&ledger, &network).await;
+    let states = ledger.payout_states("ltc").await.unwrap();
+    assert!(
+        ["confirmed", "broadcast", "cancelled", "frozen"].iter().all(|state| states.contains_key(*state)),
+        "{states:?}"
+    );
+
+    let (again, _dir) = sqlite().await;
+    assert!(again.is_empty().await.unwrap());
+    let batches = ledger.payout_batches("ltc").await.unwrap();
+    assert_eq!(again.take_payouts(&ledger).await.unwrap(), batches.len() as u64);
+    assert!(!again.is_empty().await.unwrap());
+    replayed(&again, &chain).await;
+    assert_eq!(again.payout_batches("ltc").await.unwrap(), batches);
+    assert_eq!(check_books(&again).await, check_books(&ledger).await);
+
+    // It pays on: nobody twice, and what was frozen can be given back under its number.
+    let received = network.received();
+    network.confirm(6);
+    for ledger in [&ledger, &again] {
+        ledger.pay(&payout_rules(), &network, 8).await.unwrap();
+        let frozen = batches.iter().find(|batch| batch.state == "frozen").unwrap().id;
+        ledger.give_back(frozen, 9).await.unwrap();
+    }
+    assert_eq!(network.received(), received);
+    assert_eq!(check_books(&again).await, check_books(&ledger).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_wallet_has_sent_to_miners_is_booked_once() {
+    let output = |address: &str, amount| Output { address: address.into(), amount: Amount::new(amount) };
+    let sent = |txid: &str, outputs: &[Output], confirmations| Sent {
+        txid: txid.into(),
+        outputs: outputs.to_vec(),
+        network_fee: Amount::new(NETWORK_FEE),
+        time_ms: 5,
+        confirmations,
+    };
+    let (ledger, _dir) = sqlite().await;
+    let chain = ToldChain::default();
+    (1..3).for_each(|block| chain.bury(block, 100));
+    replayed(&ledger, &chain).await;
+    let before = check_books(&ledger).await;
+    let wallet = vec![
+        sent("t1", &[output("a", 100), output("b", 200), output("a", 1)], 6),
+        sent("t2", &[output("nobody", 1000)], 6),
+        sent("t3", &[output("a", 10), output("nobody", 1000)], 7),
+    ];
+    assert_eq!(ledger.book_sent(&payout_rules(), wallet.clone()).await.unwrap(), 2);
+    assert_eq!(ledger.book_sent(&payout_rules(), wallet).await.unwrap(), 0);
+    let after = check_books(&ledger).await;
+    let of = |name: &str| {
+        let account = Account::Miner(name.into());
+        before[&account].units() - after[&account].units()
+    };
+    assert_eq!((of("a"), of("b"), of("c")), (111, 200, 0));
+    assert_eq!(before[&Account::Fees].units() - after[&Account::Fees].units(), 2 * NETWORK_FEE);
+    assert_eq!(after[&Account::Paid].units(), 311 + 2 * NETWORK_FEE);
+    assert_eq!(ledger.payout_states("ltc").await.unwrap(), BTreeMap::from([("confirmed".into(), 2)]));
+
+    // What may still come to nothing is refused, and nothing is booked with it.
+    let waiting = vec![sent("t4", &[output("c", 5)], 6), sent("t5", &[output("d", 5)], 5)];
+    let error = ledger.book_sent(&payout_rules(), waiting).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("transaction t5 pays miners and has 5 confirmations: expected 6"),
+        "{error}"
+    );
+    assert_eq!(check_books(&ledger).await, after);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -477,7 +589,7 @@ async fn a_ledger_that_can_never_work_is_an_error_at_the_start() {
         ("mysql://me:secret@localhost/pool", "begins with 'mysql:': expected sqlite://PATH"),
         ("/srv/ledger.db", "its URL has no scheme"),
         (newer.as_str(), "its tables are at version 2, this program knows versions up to 1"),
-        (no_folder.as_str(), "unable to open database file"),
+        (no_folder.as_str(), "/no/ledger.db: "),
         (&format!("sqlite://{}", no_database.display()), "file is not a database"),
         #[cfg(feature = "postgres")]
         ("postgres://[::1/pool", "invalid"),

@@ -122,6 +122,14 @@ pub enum LedgerError {
     /// The URL names no database that a ledger can be in.
     #[error("ledger: {0}: expected sqlite://PATH{or_postgres}", or_postgres = OR_POSTGRES)]
     Url(String),
+    /// The file cannot be opened.
+    #[error("ledger: {path}: {error}: expected a ledger's file, or a folder in which one can be made")]
+    File {
+        /// Which one.
+        path: String,
+        /// Why not.
+        error: sqlx::Error,
+    },
     /// The tables could not be brought up to date.
     #[error("ledger: migration failed: {0}")]
     Migration(MigrateError),
@@ -229,7 +237,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the database and brings its tables up to date: `sqlite://path` (created if absent) or, with the
-    /// feature `postgres`, `postgres://...`. Call it within a runtime.
+    /// feature `postgres`, `postgres://...`.
     pub async fn open(url: &str) -> Result<Ledger, LedgerError> {
         let ledger = Ledger::at(url)?;
         ledger.pool().await?;
@@ -247,8 +255,8 @@ impl Ledger {
         }
     }
 
-    /// The ledger behind a URL, which nothing is connected to yet.
-    fn at(url: &str) -> Result<Ledger, LedgerError> {
+    /// The ledger behind a URL, which is connected to and brought up to date at its first use. Call it within a runtime.
+    pub fn at(url: &str) -> Result<Ledger, LedgerError> {
         sqlx::any::install_default_drivers();
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         let is_sqlite = match scheme {
@@ -282,13 +290,22 @@ impl Ledger {
     async fn prepare(&self) -> Result<(), LedgerError> {
         let connected = tokio::time::timeout(CONNECT, self.options.connect()).await;
         let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"));
-        let mut connection = connected.unwrap_or_else(|_| Err(late()))?;
-        set_up(&mut connection, self.is_sqlite).await?;
+        let mut connection =
+            connected.unwrap_or_else(|_| Err(late())).map_err(|error| self.not_opened(error))?;
+        set_up(&mut connection, self.is_sqlite).await.map_err(|error| self.not_opened(error))?;
         // `run` is this, behind a generic parameter of which the compiler cannot see that it may cross threads.
         migrator(self.is_sqlite).run_direct(None, &mut connection, false).await?;
         // One that can only be read is of no use.
         connection.execute(TAKE_GUARD).await?;
         Ok(connection.close().await?)
+    }
+
+    fn not_opened(&self, error: sqlx::Error) -> LedgerError {
+        if self.is_sqlite {
+            LedgerError::File { path: self.options.database_url.path().to_owned(), error }
+        } else {
+            error.into()
+        }
     }
 
     /// Closes all connections and waits until they are.

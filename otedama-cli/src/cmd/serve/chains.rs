@@ -356,7 +356,8 @@ pub(in crate::cmd) fn sources<N: ChainNode>(
     wanted.nodes.iter().map(source).collect()
 }
 
-fn wallet(wanted: &config::Coin) -> Result<Option<Rpc>, Failure> {
+/// A coin's wallet, if it has one.
+pub(in crate::cmd) fn wallet(wanted: &config::Coin) -> Result<Option<Rpc>, Failure> {
     let Some(at) = &wanted.wallet else { return Ok(None) };
     rpc(&at.url, at.user.as_deref(), at.password.as_ref(), at.cookie.as_deref()).map(Some)
 }
