@@ -68,6 +68,8 @@ impl Drop for Folder {
 struct Pool {
     child: Child,
     events: Receiver<Value>,
+    /// What it said before it listened.
+    early: Vec<Value>,
     address: String,
 }
 
@@ -80,9 +82,15 @@ impl Pool {
             .spawn()
             .unwrap();
         let events = read(child.stdout.take().unwrap());
-        let mut pool = Pool { child, events, address: String::new() };
-        pool.address = pool.wait("listening")["address"].as_str().unwrap().to_owned();
-        pool
+        let mut pool = Pool { child, events, early: Vec::new(), address: String::new() };
+        loop {
+            let event = pool.events.recv_timeout(PATIENCE).expect("the pool listens");
+            if event["event"] == "listening" {
+                pool.address = event["address"].as_str().unwrap().to_owned();
+                return pool;
+            }
+            pool.early.push(event);
+        }
     }
 
     /// The next event of this name.
@@ -392,7 +400,8 @@ async fn a_pool_that_starts_before_its_database_pays_like_any_other() {
         + &format!("pool:\n  ledger: \"{}\"\n", database.usual());
     let folder = Folder::new("late", &configuration);
     let pool = Pool::serve(&folder.configuration(), "0.001");
-    let away = pool.wait("ledger");
+    let early = pool.early.iter().find(|event| event["event"] == "ledger").cloned();
+    let away = early.unwrap_or_else(|| pool.wait("ledger"));
     assert_eq!(away["reached"], false);
     assert!(away["why"].as_str().unwrap().contains("No such file or directory"), "{away}");
 
