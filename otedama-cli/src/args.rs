@@ -324,13 +324,16 @@ pub(crate) enum LedgerCommand {
         #[arg(long)]
         repair: bool,
     },
-    /// Read all shares from the spool into a new ledger, and compare what everybody has earned
+    /// Make a new ledger of the spool's shares, the chain's blocks and the payouts made, and compare all balances
     Rebuild {
         #[command(flatten)]
         books: BooksArgs,
         /// The new ledger: sqlite://PATH or postgres://...
         #[arg(long, value_name = "URL")]
         into: String,
+        /// Where the payouts are read: in the ledger in use or, if that is lost, in the wallets that made them
+        #[arg(long, value_enum, default_value_t = PayoutsFrom::Ledger)]
+        payouts: PayoutsFrom,
     },
     /// Say that a frozen payout was never made and never will be: its amounts are owed again
     GiveBack {
@@ -343,6 +346,13 @@ pub(crate) enum LedgerCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// What knows the payouts that were made
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PayoutsFrom {
+    Ledger,
+    Wallet,
 }
 
 /// Which pool's books

@@ -4,11 +4,15 @@
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod nodes;
 
-use std::collections::BTreeMap;
+#[path = "../../otedama-pool/tests/books/postgres.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod postgres;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -36,13 +40,18 @@ impl Folder {
         self.0.join("pool.yaml")
     }
 
-    fn ledger(&self, subcommand: &str, more: &[&str]) -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
+    fn run_ledger(&self, subcommand: &str, more: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_otedama-cli"))
             .args(["ledger", subcommand, "--json", "--config"])
             .arg(self.configuration())
             .args(more)
             .output()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// What it says last.
+    fn ledger(&self, subcommand: &str, more: &[&str]) -> Value {
+        let output = self.run_ledger(subcommand, more);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str(text.lines().last().unwrap()).unwrap()
@@ -59,6 +68,8 @@ impl Drop for Folder {
 struct Pool {
     child: Child,
     events: Receiver<Value>,
+    /// What it said before it listened.
+    early: Vec<Value>,
     address: String,
 }
 
@@ -71,9 +82,15 @@ impl Pool {
             .spawn()
             .unwrap();
         let events = read(child.stdout.take().unwrap());
-        let mut pool = Pool { child, events, address: String::new() };
-        pool.address = pool.wait("listening")["address"].as_str().unwrap().to_owned();
-        pool
+        let mut pool = Pool { child, events, early: Vec::new(), address: String::new() };
+        loop {
+            let event = pool.events.recv_timeout(PATIENCE).expect("the pool listens");
+            if event["event"] == "listening" {
+                pool.address = event["address"].as_str().unwrap().to_owned();
+                return pool;
+            }
+            pool.early.push(event);
+        }
     }
 
     /// The next event of this name.
@@ -193,6 +210,38 @@ impl Books {
             .map(|block| block["reward"].as_i64().unwrap())
     }
 
+    /// Whether the books kept now say the same.
+    fn are_those_of(&self, folder: &Folder) {
+        let now = Books::of(folder);
+        for key in ["balances", "shares"] {
+            assert_eq!(now.0[key], self.0[key], "{key}");
+        }
+        assert_eq!(now.settled_blocks(), self.settled_blocks());
+        assert_eq!(now.payouts()["confirmed"], self.payouts()["confirmed"]);
+        assert_eq!(now.transactions(), self.transactions());
+        assert_eq!(folder.ledger("check", &[])["differences"], 0);
+    }
+
+    /// The ids of all transactions that paid.
+    fn transactions(&self) -> BTreeSet<&str> {
+        let payouts = self.0["payouts"].as_array().unwrap().iter();
+        payouts
+            .filter(|payout| payout["state"] == "confirmed")
+            .map(|payout| payout["txid"].as_str().unwrap())
+            .collect()
+    }
+
+    /// Each block's hash, what became of it and what it pays.
+    fn settled_blocks(&self) -> BTreeSet<(&str, &str, i64)> {
+        let blocks = self.0["blocks"].as_array().unwrap().iter();
+        blocks
+            .map(|block| {
+                let [hash, state] = ["hash", "state"].map(|key| block[key].as_str().unwrap());
+                (hash, state, block["reward"].as_i64().unwrap())
+            })
+            .collect()
+    }
+
     /// What has been sent, by state of the payout.
     fn payouts(&self) -> BTreeMap<&str, i64> {
         let mut sums = BTreeMap::new();
@@ -262,10 +311,32 @@ async fn litecoin_is_mined_and_paid_out() {
     let received = first.call("getreceivedbyaddress", json!([address])).await;
     assert_eq!((received.as_f64().unwrap() * 1e8).round() as i64, due);
 
-    // The spool alone leads to the same earnings.
-    let rebuilt = format!("sqlite://{}", folder.0.join("rebuilt.db").display());
-    assert_eq!(folder.ledger("rebuild", &["--into", &rebuilt])["event"], "rebuilt");
     assert_eq!(folder.ledger("check", &[])["differences"], 0);
+    the_books_are_rebuilt(&folder, &books);
+}
+
+/// From spool, chain and the ledger in use; then from spool, chain and wallet, that ledger being lost.
+fn the_books_are_rebuilt(folder: &Folder, books: &Books) {
+    let rebuilt = folder.0.join("rebuilt.db");
+    let into = format!("sqlite://{}", rebuilt.display());
+    assert_eq!(folder.ledger("rebuild", &["--into", &into])["differences"], 0);
+    // A ledger that is there is left alone.
+    let refused = folder.run_ledger("rebuild", &["--into", &into]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && why.contains("holds a ledger already"), "{why}");
+
+    let in_use = folder.0.join("data/ledger.db");
+    fs::remove_file(&in_use).unwrap();
+    let refused = folder.run_ledger("rebuild", &["--into", &format!("{into}.2")]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("--payouts wallet"), "{why}");
+
+    fs::copy(&rebuilt, &in_use).unwrap();
+    books.are_those_of(folder);
+    fs::remove_file(&in_use).unwrap();
+    let into = format!("sqlite://{}", in_use.display());
+    assert_eq!(folder.ledger("rebuild", &["--into", &into, "--payouts", "wallet"])["event"], "rebuilt");
+    books.are_those_of(folder);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -314,6 +385,41 @@ async fn monero_is_mined_and_paid_out() {
     assert!(due > 0 && books.balance(&format!("miner:{}", miner.address)) == 0, "{}", books.0);
     assert_eq!(miner.balance().await, due as u64);
     assert_eq!(books.balance("fees") + books.balance("paid"), books.rewards());
+    the_books_are_rebuilt(&folder, &books);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_starts_before_its_database_pays_like_any_other() {
+    let mut database = match postgres::Server::make() {
+        Ok(server) => server,
+        Err(why) => return println!("SKIPPED a_pool_that_starts_before_its_database: {why}"),
+    };
+    let Some((first, _second)) = Litecoin::pair().await else { return };
+    let (pool_address, address) = (first.address("bech32").await, first.address("bech32").await);
+    let configuration = litecoin_configuration(&first, &pool_address)
+        + &format!("pool:\n  ledger: \"{}\"\n", database.usual());
+    let folder = Folder::new("late", &configuration);
+    let pool = Pool::serve(&folder.configuration(), "0.001");
+    let early = pool.early.iter().find(|event| event["event"] == "ledger").cloned();
+    let away = early.unwrap_or_else(|| pool.wait("ledger"));
+    assert_eq!(away["reached"], false);
+    assert!(away["why"].as_str().unwrap().contains("No such file or directory"), "{away}");
+
+    let accepted = mine("scrypt", &pool.address, &format!("{address}.rig1"), 3);
+    assert!(accepted >= 3);
+    database.run().unwrap();
+    pool.wait_until("ledger", |event| event["reached"] == true);
+    first.generate(102).await;
+    pool.wait_until("payouts", |event| event["sent"] == 1);
+    first.generate(3).await;
+    pool.wait_until("payouts", |event| event["confirmed"] == 1);
+    let end = pool.end();
+
+    let books = Books::of(&folder);
+    assert_eq!(books.shares(&address), end["accepted"].as_u64().unwrap());
+    assert_eq!(books.balance(&format!("miner:{address}")), 0, "{}", books.0);
+    assert_eq!(books.payouts(), BTreeMap::from([("confirmed", books.due())]), "{}", books.0);
+    assert_eq!(folder.ledger("check", &[])["differences"], 0);
 }
 
 /// A few shares a second, each of them a block: this chain must stay below height 432, where its MWEB begins.

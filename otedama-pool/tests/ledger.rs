@@ -12,7 +12,10 @@ use common::*;
 use otedama_core::Hash256;
 use otedama_pool::effort::Effort;
 use otedama_pool::ledger::{Account, BlockState, Consumer, Ledger, LedgerError, Lookup, Scheme, Verdict};
+#[cfg(feature = "postgres")]
+use otedama_pool::ledger::{ConsumerError, Contact};
 use otedama_pool::money::Amount;
+use otedama_pool::payout::{Output, Sent};
 use otedama_pool::spool::{self, Spool, SpoolConfig};
 use tempfile::TempDir;
 
@@ -339,7 +342,118 @@ async fn what_was_earned_is_rebuilt_from_the_spool() {
         assert_eq!(earned, ledger.earned("ltc").await.unwrap());
         assert_eq!(earned, again.balances("ltc").await.unwrap());
         assert!(earned[&Account::Miner("b".into())].is_positive());
+        assert_eq!(again.share_counts("ltc").await.unwrap(), ledger.share_counts("ltc").await.unwrap());
     }
+}
+
+/// A ledger with one block's reward, a payout in every state, and one that was given back; and its chain.
+async fn much_paid(ledger: &Ledger, network: &Network) -> ToldChain {
+    let shares = ["a", "b", "c", "d", "e"].map(|miner| share(miner, 1000, 10, None));
+    let shares = shares.into_iter().chain([share("f", 2000, 10, Some(1))]);
+    ledger.apply("n", 0, &stored(0, shares), &rules(PPLNS)).await.unwrap();
+    let chain = ToldChain::default();
+    chain.bury(1, 100);
+    ledger.follow(&coin(PPLNS), &chain, 1).await.unwrap();
+    // Two recipients a batch: the first confirmed, the second given back and paid again, the third sent.
+    ledger.pay(&payout_rules(), network, 1).await.unwrap();
+    network.confirm(6);
+    ledger.reconcile(&payout_rules(), network, 2).await.unwrap();
+    network.confirm(0);
+    let shares = [share("g", 3000, 10, None), share("h", 3000, 10, Some(2))];
+    ledger.apply("n", 0, &stored(6, shares), &rules(PPLNS)).await.unwrap();
+    chain.bury(2, 100);
+    ledger.follow(&coin(PPLNS), &chain, 3).await.unwrap();
+    network.refuse(Some("min relay fee not met"));
+    let report = ledger.pay(&payout_rules(), network, 4).await.unwrap();
+    network.refuse(None);
+    ledger.give_back(report.frozen[0], 5).await.unwrap();
+    ledger.pay(&payout_rules(), network, 6).await.unwrap();
+    chain
+}
+
+async fn replayed(ledger: &Ledger, chain: &ToldChain) {
+    let shares = ["a", "b", "c", "d", "e"].map(|miner| share(miner, 1000, 10, None));
+    let shares = shares.into_iter().chain([
+        share("f", 2000, 10, Some(1)),
+        share("g", 3000, 10, None),
+        share("h", 3000, 10, Some(2)),
+    ]);
+    ledger.apply("n", 0, &stored(0, shares), &rules(PPLNS)).await.unwrap();
+    ledger.follow(&coin(PPLNS), chain, 7).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_ledger_takes_payouts_over_and_goes_on_with_them() {
+    let (ledger, _dir) = sqlite().await;
+    let network = Network::default();
+    let chain = much_paid(&ledger, &network).await;
+    let states = ledger.payout_states("ltc").await.unwrap();
+    assert!(
+        ["confirmed", "broadcast", "cancelled", "frozen"].iter().all(|state| states.contains_key(*state)),
+        "{states:?}"
+    );
+
+    let (again, _dir) = sqlite().await;
+    assert!(again.is_empty().await.unwrap());
+    let batches = ledger.payout_batches("ltc").await.unwrap();
+    assert_eq!(again.take_payouts(&ledger).await.unwrap(), batches.len() as u64);
+    assert!(!again.is_empty().await.unwrap());
+    replayed(&again, &chain).await;
+    assert_eq!(again.payout_batches("ltc").await.unwrap(), batches);
+    assert_eq!(check_books(&again).await, check_books(&ledger).await);
+
+    // It pays on: nobody twice, and what was frozen can be given back under its number.
+    let received = network.received();
+    network.confirm(6);
+    for ledger in [&ledger, &again] {
+        ledger.pay(&payout_rules(), &network, 8).await.unwrap();
+        let frozen = batches.iter().find(|batch| batch.state == "frozen").unwrap().id;
+        ledger.give_back(frozen, 9).await.unwrap();
+    }
+    assert_eq!(network.received(), received);
+    assert_eq!(check_books(&again).await, check_books(&ledger).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_wallet_has_sent_to_miners_is_booked_once() {
+    let output = |address: &str, amount| Output { address: address.into(), amount: Amount::new(amount) };
+    let sent = |txid: &str, outputs: &[Output], confirmations| Sent {
+        txid: txid.into(),
+        outputs: outputs.to_vec(),
+        network_fee: Amount::new(NETWORK_FEE),
+        time_ms: 5,
+        confirmations,
+    };
+    let (ledger, _dir) = sqlite().await;
+    let chain = ToldChain::default();
+    (1..3).for_each(|block| chain.bury(block, 100));
+    replayed(&ledger, &chain).await;
+    let before = check_books(&ledger).await;
+    let wallet = vec![
+        sent("t1", &[output("a", 100), output("b", 200), output("a", 1)], 6),
+        sent("t2", &[output("nobody", 1000)], 6),
+        sent("t3", &[output("a", 10), output("nobody", 1000)], 7),
+    ];
+    assert_eq!(ledger.book_sent(&payout_rules(), wallet.clone()).await.unwrap(), 2);
+    assert_eq!(ledger.book_sent(&payout_rules(), wallet).await.unwrap(), 0);
+    let after = check_books(&ledger).await;
+    let of = |name: &str| {
+        let account = Account::Miner(name.into());
+        before[&account].units() - after[&account].units()
+    };
+    assert_eq!((of("a"), of("b"), of("c")), (111, 200, 0));
+    assert_eq!(before[&Account::Fees].units() - after[&Account::Fees].units(), 2 * NETWORK_FEE);
+    assert_eq!(after[&Account::Paid].units(), 311 + 2 * NETWORK_FEE);
+    assert_eq!(ledger.payout_states("ltc").await.unwrap(), BTreeMap::from([("confirmed".into(), 2)]));
+
+    // What may still come to nothing is refused, and nothing is booked with it.
+    let waiting = vec![sent("t4", &[output("c", 5)], 6), sent("t5", &[output("d", 5)], 5)];
+    let error = ledger.book_sent(&payout_rules(), waiting).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("transaction t5 pays miners and has 5 confirmations: expected 6"),
+        "{error}"
+    );
+    assert_eq!(check_books(&ledger).await, after);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,6 +514,90 @@ async fn a_database_that_is_locked_for_long_only_makes_the_spool_grow() {
     stop.store(true, Ordering::SeqCst);
     running.await.unwrap().unwrap();
     assert_eq!(ledger.efforts("ltc").await.unwrap()["a"], (100, Effort(300)));
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_comes_late_and_goes_in_between_gets_every_share_once() {
+    let mut server = match postgres::Server::make() {
+        Ok(server) => server,
+        Err(why) => return println!("SKIPPED a_database_that_comes_late: {why}"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Arc::new(Spool::open(&dir.path().join("spool"), SpoolConfig::new("n")).unwrap());
+    let ledger = Arc::new(Ledger::open_even_if_away(&server.usual()).await.unwrap());
+    let error = ledger.balances("ltc").await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("No such file"), "{error}");
+
+    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let consumer =
+        Consumer::new(Arc::clone(&spool), Arc::clone(&ledger), [coin(PPLNS)]).telling(move |contact| {
+            let _ = said.send(matches!(contact, Contact::Found));
+        });
+    let (progress, stop) = (consumer.progress(), Arc::new(AtomicBool::new(false)));
+    let running = {
+        let stop = Arc::clone(&stop);
+        tokio::spawn(async move { consumer.run(&stop).await })
+    };
+    let mut appended = 0;
+    for _ in 0..2 {
+        assert_eq!(heard.recv().await, Some(false), "an outage is told once");
+        for number in 0..100 {
+            spool.append_async(&share("a", number, 3, None)).await.unwrap();
+        }
+        appended += 100;
+        server.run().unwrap();
+        assert_eq!(heard.recv().await, Some(true));
+        while progress.records.load(Ordering::SeqCst) < appended {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server.halt();
+        // What makes the consumer look again.
+        spool.append_async(&share("b", 0, 3, None)).await.unwrap();
+        appended += 1;
+    }
+    // Told to end while the database is away, it ends at once and says why it is behind.
+    assert_eq!(heard.recv().await, Some(false));
+    stop.store(true, Ordering::SeqCst);
+    let ended = tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(ConsumerError::Ledger(error)) if error.is_retryable()));
+
+    server.run().unwrap();
+    let again = Consumer::new(Arc::clone(&spool), Arc::clone(&ledger), [coin(PPLNS)]);
+    again.run(&stop).await.unwrap();
+    let shares: u64 = ledger.efforts("ltc").await.unwrap().values().map(|(shares, _)| shares).sum();
+    assert_eq!((shares, ledger.position("n").await.unwrap()), (202, Some(spool.next_sequence())));
+    ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_can_never_work_is_an_error_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = sqlite_url(&dir);
+    Ledger::open(&newer).await.unwrap().close().await;
+    let pool = sqlx::AnyPool::connect(&newer).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations VALUES (2, 'more', 'now', TRUE, x'00', 1)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let no_folder = format!("sqlite://{}/no/ledger.db", dir.path().display());
+    let no_database = dir.path().join("text.db");
+    std::fs::write(&no_database, "this is no database, but long enough to be taken for one".repeat(100))
+        .unwrap();
+    for (url, said) in [
+        ("mysql://me:secret@localhost/pool", "begins with 'mysql:': expected sqlite://PATH"),
+        ("/srv/ledger.db", "its URL has no scheme"),
+        (newer.as_str(), "its tables are at version 2, this program knows versions up to 1"),
+        (no_folder.as_str(), "/no/ledger.db: "),
+        (&format!("sqlite://{}", no_database.display()), "file is not a database"),
+        #[cfg(feature = "postgres")]
+        ("postgres://[::1/pool", "invalid"),
+    ] {
+        let Err(error) = Ledger::open_even_if_away(url).await else { panic!("{url} was opened") };
+        let error = error.to_string();
+        assert!(error.contains(said) && !error.contains("secret") && !error.contains('\n'), "{url}: {error}");
+    }
 }
 
 /// What both databases must agree on: tables with their columns, keys and unique indices.

@@ -14,14 +14,16 @@ use otedama_pool::node::bitcoin::BitcoinNode;
 use otedama_pool::node::driver::{DriverConfig, NodeGroup};
 use otedama_pool::node::ethereum::EthereumNode;
 use otedama_pool::node::monero::MoneroNode;
+use otedama_pool::payout::Sent;
 use otedama_pool::server::trade::MONERO_RESERVE;
 use otedama_pool::spool;
+use otedama_pool::wallet::{BitcoinWallet, MoneroWallet};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::args::{BooksArgs, LedgerCommand};
+use crate::args::{BooksArgs, LedgerCommand, PayoutsFrom};
 use crate::cmd::config::load;
-use crate::cmd::serve::chains::{NODE, group_config, known, ledger_url, rules, sources};
+use crate::cmd::serve::chains::{NODE, group_config, known, ledger_url, rules, sources, wallet};
 use crate::failure::{Failure, Outcome, usage, work};
 use crate::show;
 
@@ -38,11 +40,14 @@ pub(crate) fn run(command: &LedgerCommand) -> Outcome {
     let runtime = Runtime::new()?;
     let _inside = runtime.enter();
     runtime.block_on(async {
-        let ledger = Ledger::open(&ledger_url(&config)?).await.map_err(work)?;
+        // One that is lost is not touched when it is rebuilt.
+        let ledger = Ledger::at(&ledger_url(&config)?).map_err(work)?;
         let outcome = match command {
             LedgerCommand::Show(_) => show_books(&ledger, &coins, books).await,
             LedgerCommand::Check { repair, .. } => check(&ledger, *repair, books).await,
-            LedgerCommand::Rebuild { into, .. } => rebuild(&ledger, &config, &coins, into, books).await,
+            LedgerCommand::Rebuild { into, payouts, .. } => {
+                rebuild(&ledger, &config, &coins, into, *payouts, books).await
+            }
             LedgerCommand::GiveBack { batch, yes, .. } => give_back(&ledger, *batch, *yes, books).await,
         };
         ledger.close().await;
@@ -159,21 +164,101 @@ async fn check(ledger: &Ledger, repair: bool, books: &BooksArgs) -> Outcome {
     }
 }
 
-/// Reads the whole spool into an empty ledger, asks the nodes about its blocks, and compares what everybody has
-/// earned with the ledger in use.
+/// Makes a new ledger: shares from the spool, blocks from the nodes, payouts from the ledger in use or the wallets.
+/// Compares its balances with those of the ledger in use.
 async fn rebuild(
     ledger: &Ledger,
     config: &Config,
     coins: &[&'static Coin],
     into: &str,
+    payouts: PayoutsFrom,
     books: &BooksArgs,
 ) -> Outcome {
+    let (in_use, sent) = match payouts {
+        PayoutsFrom::Ledger => (Some(in_use(ledger).await?), Vec::new()),
+        PayoutsFrom::Wallet => (None, sent_by_wallets(config, coins, books).await?),
+    };
     let folder = config.app.data_dir.join("spool");
     let reader = spool::read_closed(&folder, NODE)
         .map_err(|error| work(format!("{error}; end the pool first if it is running")))?;
     let fresh = Ledger::open(into).await.map_err(work)?;
-    if fresh.position(NODE).await.map_err(work)?.is_some() {
-        return Err(usage(format!("{into} holds shares already: expected a ledger that is new")));
+    if !fresh.is_empty().await.map_err(work)? {
+        return Err(usage(format!("{into} holds a ledger already: expected one that is new")));
+    }
+    let incomplete = |error: Failure| work(format!("{error}; {into} is incomplete, remove it"));
+    fill(&fresh, config, coins, reader, in_use, sent, books).await.map_err(incomplete)?;
+    let differ = compare(&fresh, coins, in_use, books).await?;
+    fresh.close().await;
+    match (differ, payouts) {
+        (0, PayoutsFrom::Ledger) => show::say(
+            books.json,
+            "both ledgers say the same",
+            json!({ "event": "rebuilt", "differences": 0 }),
+        ),
+        (0, PayoutsFrom::Wallet) => show::say(
+            books.json,
+            &format!("rebuilt; look at it, then set pool.ledger to {into}"),
+            json!({ "event": "rebuilt", "differences": null }),
+        ),
+        (count, _) => {
+            Err(work(format!("{count} accounts differ; {into} holds what spool, chain and payouts say")))
+        }
+    }
+}
+
+/// The ledger in use, which must have taken shares: an empty one knows of no payouts.
+async fn in_use(ledger: &Ledger) -> Result<&Ledger, Failure> {
+    const LOST: &str = "if the ledger in use is lost, --payouts wallet reads in the wallets what was paid";
+    match ledger.position(NODE).await {
+        Ok(Some(_)) => Ok(ledger),
+        Ok(None) => Err(work(format!("the ledger in use holds no shares; {LOST}"))),
+        Err(error) => Err(work(format!("{error}; {LOST}"))),
+    }
+}
+
+/// What each coin's wallet has sent, in the order of the coins.
+async fn sent_by_wallets(
+    config: &Config,
+    coins: &[&'static Coin],
+    books: &BooksArgs,
+) -> Result<Vec<Vec<Sent>>, Failure> {
+    let mut all = Vec::new();
+    for (coin, wanted) in coins.iter().zip(&config.coins) {
+        let sent = match (wallet(wanted)?, &coin.kind) {
+            (None, _) => {
+                let text = format!("{coin} has no wallet: it is taken to have paid nobody");
+                show::say(
+                    books.json,
+                    &text,
+                    json!({ "event": "no_wallet", "coin": accounts::ledger_name(coin) }),
+                )?;
+                Ok(Vec::new())
+            }
+            (Some(rpc), Kind::Monero { .. }) => MoneroWallet::new(rpc, coin).sent().await,
+            (Some(rpc), _) => BitcoinWallet::new(rpc, coin).sent().await,
+        };
+        all.push(sent.map_err(|error| work(format!("{coin}: {error}")))?);
+    }
+    Ok(all)
+}
+
+/// Fills an empty ledger.
+async fn fill(
+    fresh: &Ledger,
+    config: &Config,
+    coins: &[&'static Coin],
+    reader: spool::Reader,
+    in_use: Option<&Ledger>,
+    sent: Vec<Vec<Sent>>,
+    books: &BooksArgs,
+) -> Outcome {
+    if let Some(in_use) = in_use {
+        let taken = fresh.take_payouts(in_use).await.map_err(work)?;
+        show::say(
+            books.json,
+            &format!("{taken} payouts taken over from the ledger in use"),
+            json!({ "event": "payouts_taken", "payouts": taken }),
+        )?;
     }
     let all: Vec<_> =
         coins.iter().zip(&config.coins).map(|(coin, wanted)| rules(config, coin, wanted)).collect();
@@ -181,57 +266,69 @@ async fn rebuild(
     let records = fresh.replay(reader, &by_name).await.map_err(work)?;
     show::say(
         books.json,
-        &format!("{records} shares read from {}", folder.display()),
+        &format!("{records} shares read from the spool"),
         json!({ "event": "replayed", "records": records }),
     )?;
-    let mut differ = 0;
-    for (coin, wanted) in coins.iter().zip(&config.coins) {
-        let rules = &by_name[&accounts::ledger_name(coin)];
+    for ((coin, wanted), rules) in coins.iter().zip(&config.coins).zip(&all) {
         match &coin.kind {
             Kind::Ethereum(chain) => {
                 let node = |rpc| EthereumNode::new(rpc, chain);
-                ask_nodes(&fresh, rules, coin, start(wanted, coin, node)?).await?;
+                ask_nodes(fresh, rules, coin, start(wanted, coin, node)?).await?;
             }
             Kind::Monero { .. } => {
                 let node = |rpc| MoneroNode::new(rpc, wanted.address.clone(), MONERO_RESERVE);
-                ask_nodes(&fresh, rules, coin, start(wanted, coin, node)?).await?;
+                ask_nodes(fresh, rules, coin, start(wanted, coin, node)?).await?;
             }
             _ => {
-                ask_nodes(&fresh, rules, coin, start(wanted, coin, |rpc| BitcoinNode::new(rpc, coin))?)
-                    .await?
+                ask_nodes(fresh, rules, coin, start(wanted, coin, |rpc| BitcoinNode::new(rpc, coin))?).await?
             }
         }
-        let (new, old) = (earned(&fresh, coin).await?, earned(ledger, coin).await?);
+    }
+    for ((coin, wanted), sent) in coins.iter().zip(&config.coins).zip(sent) {
+        let rules = accounts::payout_rules(coin, &wanted.payout).map_err(usage)?;
+        let booked = fresh.book_sent(&rules, sent).await.map_err(work)?;
+        show::say(
+            books.json,
+            &format!("{coin}: {booked} payouts read from its wallet"),
+            json!({ "event": "payouts_read", "coin": rules.coin, "payouts": booked }),
+        )?;
+    }
+    Ok(())
+}
+
+/// Says what the new ledger holds, and how many balances the ledger in use has otherwise.
+async fn compare(
+    fresh: &Ledger,
+    coins: &[&'static Coin],
+    in_use: Option<&Ledger>,
+    books: &BooksArgs,
+) -> Result<usize, Failure> {
+    let mut differ = 0;
+    for coin in coins {
+        let name = accounts::ledger_name(coin);
+        let new = fresh.balances(&name).await.map_err(work)?;
+        let old = match in_use {
+            Some(in_use) => in_use.balances(&name).await.map_err(work)?,
+            None => new.clone(),
+        };
         for account in new.keys().chain(old.keys().filter(|account| !new.contains_key(*account))) {
             let of = |books: &BTreeMap<Account, Amount>| books.get(account).copied().unwrap_or_default();
             let (new, old) = (of(&new), of(&old));
-            let same = new == old;
-            differ += usize::from(!same);
-            let text = format!(
-                "{coin} {account}: {} earned{}",
-                new.to_decimal(coin.decimals),
-                if same {
-                    String::new()
-                } else {
-                    format!(", but {} in the ledger in use", old.to_decimal(coin.decimals))
-                }
-            );
+            differ += usize::from(new != old);
+            let but = if new == old {
+                String::new()
+            } else {
+                format!(", but {} in the ledger in use", old.to_decimal(coin.decimals))
+            };
+            let text = format!("{coin} {account}: {}{but}", new.to_decimal(coin.decimals));
             let object = json!({
-                "event": "earned", "coin": rules.coin, "account": account.to_string(), "rebuilt": new.units(),
-                "in_use": old.units(),
+                "event": "balance", "coin": name, "account": account.to_string(), "rebuilt": new.units(),
+                "in_use": in_use.map(|_| old.units()),
             });
             show::say(books.json, &text, object)?;
         }
     }
-    fresh.close().await;
-    match differ {
-        0 => show::say(
-            books.json,
-            "both ledgers say the same",
-            json!({ "event": "rebuilt", "differences": 0 }),
-        ),
-        count => Err(work(format!("{count} accounts differ; {into} holds what the spool says"))),
-    }
+    Ok(differ)
 }
 
 fn start<N: ChainNode>(
@@ -257,10 +354,6 @@ async fn ask_nodes<N: ChainNode>(
         )));
     }
     book_blocks(ledger, rules, &group, now_ms()).await.map_err(work).map(|_| ())
-}
-
-async fn earned(ledger: &Ledger, coin: &Coin) -> Result<BTreeMap<Account, Amount>, Failure> {
-    ledger.earned(&accounts::ledger_name(coin)).await.map_err(work)
 }
 
 async fn give_back(ledger: &Ledger, batch: i64, yes: bool, books: &BooksArgs) -> Outcome {

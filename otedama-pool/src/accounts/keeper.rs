@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::now_ms;
-use crate::ledger::{Block, Chain, ChainError, CoinRules, FollowError, Ledger, Lookup};
+use crate::ledger::{Block, Chain, ChainError, CoinRules, FollowError, Ledger, LedgerError, Lookup};
 use crate::node::driver::NodeGroup;
 use crate::node::{BlockRef, ChainNode, Fate};
-use crate::payout::{PayoutReport, PayoutRules, Wallet};
+use crate::payout::{PayoutError, PayoutReport, PayoutRules, Wallet};
 
 /// How often the chain is asked without a new block.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How soon a ledger that was away is tried again.
+const AWAY: Duration = Duration::from_secs(5);
 
 /// The least time between two rounds, however fast blocks come.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -51,13 +54,19 @@ pub struct Keeper<N: ChainNode, W> {
 }
 
 impl<N: ChainNode, W: Wallet> Keeper<N, W> {
-    /// Runs for ever: a round for each new block of the chain, at least one a minute. Dropping the future between any two
+    /// Runs for ever: a round for each new block of the chain, at least one a minute, and one soon after a ledger that was
+    /// away. Dropping the future between any two
     /// steps is as good as a crash: the next run goes on.
     pub async fn run(self, tell: impl Fn(Kept)) {
         let mut templates = self.group.templates();
         let mut paid: Option<Instant> = None;
+        let mut was_away = false;
         loop {
-            self.round(&mut paid, &tell).await;
+            let away = self.round(&mut paid, &tell).await;
+            if let (Some(error), false) = (&away, was_away) {
+                tell(Kept::Trouble(format!("blocks and payouts wait: {error}")));
+            }
+            was_away = away.is_some();
             tokio::time::sleep(PAUSE).await;
             let news = async {
                 // The group lives as long as this.
@@ -68,31 +77,40 @@ impl<N: ChainNode, W: Wallet> Keeper<N, W> {
                 }
             };
             // However it ends, it is time.
-            let _ = tokio::time::timeout(LOOK, news).await;
+            let _ = tokio::time::timeout(if was_away { AWAY } else { LOOK }, news).await;
         }
     }
 
-    async fn round(&self, paid: &mut Option<Instant>, tell: &impl Fn(Kept)) {
+    /// One round; why the ledger is away, if it is.
+    async fn round(&self, paid: &mut Option<Instant>, tell: &impl Fn(Kept)) -> Option<LedgerError> {
         match book_blocks(&self.ledger, &self.rules, &self.group, now_ms()).await {
             Ok(0) => {}
             Ok(changed) => tell(Kept::Blocks(changed)),
             // The nodes say that of themselves.
             Err(FollowError::Chain(_)) => {}
+            Err(FollowError::Ledger(error)) if error.is_retryable() => return Some(error),
             Err(error) => tell(Kept::Trouble(error.to_string())),
         }
-        let Some(PayoutPlan { rules, wallet, every }) = &self.payouts else { return };
+        let Some(PayoutPlan { rules, wallet, every }) = &self.payouts else { return None };
         let due = paid.is_none_or(|paid| paid.elapsed() >= *every);
         let report = if due {
-            *paid = Some(Instant::now());
             self.ledger.pay(rules, wallet, now_ms()).await
         } else {
             self.ledger.reconcile(rules, wallet, now_ms()).await
         };
+        let report = match report {
+            Err(PayoutError::Ledger(error)) if error.is_retryable() => return Some(error),
+            report => report,
+        };
+        if due {
+            *paid = Some(Instant::now());
+        }
         match report {
             Ok(report) if report == PayoutReport::default() => {}
             Ok(report) => tell(Kept::Payouts(report)),
             Err(error) => tell(Kept::Trouble(format!("payouts of {} wait: {error}", rules.coin))),
         }
+        None
     }
 }
 

@@ -28,6 +28,10 @@ pub use keeper::{Keeper, Kept, PayoutPlan, book_blocks};
 /// How much time one row of share sums covers: what PPLNS by time is exact to.
 const SLICE: Duration = Duration::from_secs(60);
 
+/// After what pauses a ledger that is away is tried for what a node said to a block.
+const NOTE: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
+
 /// How many blocks' effort PPLNS looks back at most; the configured time may end it sooner.
 const PPLNS_BLOCK_THOUSANDTHS: u64 = 2000;
 
@@ -96,8 +100,15 @@ impl ShareLog for Accounts {
                 Submitted::Rejected(why) => (Verdict::Rejected, why.as_str()),
                 Submitted::Unknown(why) => (Verdict::Unknown, why.as_str()),
             };
+            let time_ms = now_ms();
+            let note = || self.ledger.record_verdict(&self.name, &block.id, label, verdict, detail, time_ms);
             // It is evidence for people; the chain decides. A ledger that is away is said by whoever consumes.
-            let _ = self.ledger.record_verdict(&self.name, &block.id, label, verdict, detail, now_ms()).await;
+            for pause in NOTE {
+                tokio::time::sleep(pause).await;
+                if !note().await.is_err_and(|error| error.is_retryable()) {
+                    break;
+                }
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Reading: file, environment, command line, and the place of everything that is wrong.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,6 +13,9 @@ use super::sections::Config;
 
 /// The most bytes a configuration may have.
 const MAX_FILE: u64 = 1 << 20;
+
+/// The most names in the path of an override; no key lies that deep.
+const MAX_DEPTH: usize = 16;
 
 /// What begins the name of an environment variable that sets something.
 const PREFIX: &str = "OTEDAMA__";
@@ -46,16 +51,14 @@ impl Overrides {
     /// # Errors
     /// If it has another form.
     pub fn set(&mut self, setting: &str) -> Result<(), ConfigError> {
-        let source = format!("--set {setting}");
         let parts = setting.split_once('=').filter(|(path, _)| path.split('.').all(|part| !part.is_empty()));
         let Some((path, value)) = parts else {
-            return Err(ConfigError {
-                place: source,
-                reason: "expected KEY=VALUE, such as pool.fee_percentage=2".to_owned(),
-            });
+            let place = format!("--set {setting}");
+            return Err(ConfigError::new(place, "expected KEY=VALUE, such as pool.fee_percentage=2"));
         };
         self.list.push(Override {
-            source,
+            // The value may be a secret.
+            source: format!("--set {path}"),
             path: path.split('.').map(str::to_owned).collect(),
             value: value.to_owned(),
         });
@@ -73,21 +76,43 @@ pub struct ConfigError {
     pub reason: String,
 }
 
+impl ConfigError {
+    /// In one line, whatever stands in the names and values that are quoted.
+    fn new(place: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+        let in_one_line = |text: String| {
+            if !text.contains(char::is_control) {
+                return text;
+            }
+            let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+            text.chars().map(shown).collect()
+        };
+        ConfigError { place: in_one_line(place.into()), reason: in_one_line(reason.into()) }
+    }
+}
+
 /// Reads a file and what is laid over it.
 ///
 /// # Errors
 /// Everything that is wrong: the first problem in the file's form, or all contradictions.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, Vec<ConfigError>> {
-    let cannot = |reason: fmt::Arguments<'_>| {
-        vec![ConfigError { place: path.display().to_string(), reason: reason.to_string() }]
-    };
-    let bytes =
-        std::fs::metadata(path).map_err(|error| cannot(format_args!("cannot be read: {error}")))?.len();
-    if bytes > MAX_FILE {
-        return Err(cannot(format_args!("has {bytes} bytes: expected at most {MAX_FILE}")));
+    let cannot =
+        |reason: fmt::Arguments<'_>| vec![ConfigError::new(path.display().to_string(), reason.to_string())];
+    let mut bytes = Vec::new();
+    // What is no regular file does not say how long it is.
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| cannot(format_args!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(cannot(format_args!("is too long: expected at most {MAX_FILE} bytes")));
     }
-    let text =
-        std::fs::read_to_string(path).map_err(|error| cannot(format_args!("cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good =
+            String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let line = good.matches('\n').count() + 1;
+        let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let place = format!("{}:{line}:{column}", path.display());
+        vec![ConfigError::new(place, "a byte that is no text: expected UTF-8")]
+    })?;
     parse(&text, path, overrides)
 }
 
@@ -100,8 +125,7 @@ pub fn parse(text: &str, name: &Path, overrides: &Overrides) -> Result<Config, V
     let says_nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
     let text = if says_nothing { "{}" } else { text };
     let at = |place: (u64, u64), reason| {
-        let place = format!("{}:{}:{}", name.display(), place.0, place.1);
-        vec![ConfigError { place, reason }]
+        vec![ConfigError::new(format!("{}:{}:{}", name.display(), place.0, place.1), reason)]
     };
     let told = |error: YamlError| {
         let location = error.location().map_or((1, 1), |location| (location.line(), location.column()));
@@ -120,17 +144,14 @@ pub fn parse(text: &str, name: &Path, overrides: &Overrides) -> Result<Config, V
     }
     let place = |key: &str| match overrides.list.iter().rev().find(|set| set.path.join(".") == key) {
         Some(set) => set.source.clone(),
-        None => match line_of(text, key) {
-            Some((line, column)) => format!("{}:{line}:{column}", PathBuf::from(name).display()),
-            None => name.display().to_string(),
-        },
+        None => {
+            let (line, column) = line_of(text, key);
+            format!("{}:{line}:{column}", name.display())
+        }
     };
     Err(contradictions
         .into_iter()
-        .map(|found| ConfigError {
-            place: place(found.key),
-            reason: format!("{}: {}", found.key, found.reason),
-        })
+        .map(|found| ConfigError::new(place(found.key), format!("{}: {}", found.key, found.reason)))
         .collect())
 }
 
@@ -178,14 +199,19 @@ fn unknown(what: &str, found: &str, expected: &[&'static str]) -> String {
 /// Lays the overrides over the file's values, then reads the whole again; what is wrong now, an override said.
 fn overlay(mut value: Value, overrides: &Overrides) -> Result<Config, ConfigError> {
     for set in &overrides.list {
-        let wrong = |reason: String| ConfigError { place: set.source.clone(), reason };
+        let wrong = |reason: String| ConfigError::new(set.source.clone(), reason);
+        if set.path.len() > MAX_DEPTH {
+            return Err(wrong(format!(
+                "{} names below each other: expected at most {MAX_DEPTH}",
+                set.path.len()
+            )));
+        }
         let parsed = scalar(&set.value);
         put(&mut value, &set.path, parsed).map_err(wrong)?;
         serde_path_to_error::deserialize::<_, Config>(&value)
             .map_err(|error| wrong(format!("{}: {}", error.path(), one_of(&error.inner().to_string()))))?;
     }
-    Config::deserialize(&value)
-        .map_err(|error| ConfigError { place: "overrides".to_owned(), reason: error.to_string() })
+    Config::deserialize(&value).map_err(|error| ConfigError::new("overrides", error.to_string()))
 }
 
 /// serde_json's words for an unknown name, made ours.
@@ -223,11 +249,13 @@ fn put(value: &mut Value, path: &[String], new: Value) -> Result<(), String> {
     put(inner, rest, new)
 }
 
-/// The line and column of a dotted key in block-style YAML, for messages about several keys.
-fn line_of(text: &str, key: &str) -> Option<(usize, usize)> {
+/// The line and column of a dotted key in block-style YAML, for messages about several keys; if it is not there, those of
+/// the innermost section around it that is.
+fn line_of(text: &str, key: &str) -> (usize, usize) {
     let mut parts = key.split('.');
-    let mut wanted = parts.next()?;
+    let mut wanted = parts.next().unwrap_or_default();
     let mut deeper_than = None;
+    let mut innermost = (1, 1);
     for (index, line) in text.lines().enumerate() {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
@@ -235,17 +263,18 @@ fn line_of(text: &str, key: &str) -> Option<(usize, usize)> {
             continue;
         }
         if deeper_than.is_some_and(|outer| indent <= outer) {
-            return None;
+            break;
         }
         let found = trimmed.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(':'));
         if found && (deeper_than.is_some() || indent == 0) {
+            innermost = (index + 1, indent + 1);
             match parts.next() {
                 Some(next) => (wanted, deeper_than) = (next, Some(indent)),
-                None => return Some((index + 1, indent + 1)),
+                None => break,
             }
         }
     }
-    None
+    innermost
 }
 
 #[cfg(test)]
@@ -335,6 +364,7 @@ mod tests {
                 "security:\n  enable_tls: true\n  cert_file: a.pem\n",
                 "config.yaml:2:3: security.enable_tls: true without key_file",
             ),
+            ("pool: {max_connections: 0}\n", "config.yaml:1:1: pool.max_connections: 0 lets nobody in"),
             (
                 "api:\n  address: 0.0.0.0:8080\n",
                 "config.yaml:2:3: api.address: 0.0.0.0:8080 can be reached from elsewhere",
@@ -344,6 +374,20 @@ mod tests {
             assert!(error.starts_with(expected), "{text}\n  said {error}\n  expected {expected}");
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_is_read_no_further_than_it_may_be_long_and_must_be_text() {
+        let path = std::env::temp_dir().join(format!("otedama-config-{}", std::process::id()));
+        for (bytes, said) in [
+            (b"pool:\n  user: \xc3\xa9\xff\n".to_vec(), ":2:10: a byte that is no text: expected UTF-8"),
+            (vec![b' '; MAX_FILE as usize + 1], ": is too long: expected at most 1048576 bytes"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let errors = load(&path, &Overrides::default()).unwrap_err();
+            assert_eq!(errors[0].to_string(), format!("{}{said}", path.display()));
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
@@ -381,6 +425,20 @@ mod tests {
         assert!(wrong.set("pool").unwrap_err().to_string().contains("expected KEY=VALUE"));
         wrong.set("pool.fee=2").unwrap();
         let error = parse_with(SEED, &wrong).unwrap_err();
-        assert!(error.starts_with("--set pool.fee=2: pool.fee: unknown key 'fee'"), "{error}");
+        assert!(error.starts_with("--set pool.fee: pool.fee: unknown key 'fee'"), "{error}");
+        let mut deep = Overrides::default();
+        deep.set(&format!("{}=1", vec!["a"; 60_000].join("."))).unwrap();
+        assert!(
+            parse_with(SEED, &deep)
+                .unwrap_err()
+                .ends_with("60000 names below each other: expected at most 16")
+        );
+        let mut broken = Overrides::default();
+        broken.set("pool.a\nb=1").unwrap();
+        assert!(
+            parse_with(SEED, &broken)
+                .unwrap_err()
+                .starts_with(r"--set pool.a\nb: pool.a\nb: unknown key 'a\nb'")
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Single values: each knows its limits and says what it expected.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -195,11 +197,13 @@ const MAX_SECRET: u64 = 4096;
 
 fn read_secret(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot read the secret in {}: {error}", path.display());
-    let bytes = std::fs::metadata(path).map_err(cannot)?.len();
-    if bytes > MAX_SECRET {
-        return Err(format!("{} has {bytes} bytes: a secret has at most {MAX_SECRET}", path.display()));
+    let mut text = String::new();
+    // What is no regular file does not say how long it is.
+    let file = File::open(path).map_err(cannot)?;
+    let bytes = file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(cannot)?;
+    if bytes as u64 > MAX_SECRET {
+        return Err(format!("{} is too long: a secret has at most {MAX_SECRET} bytes", path.display()));
     }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 

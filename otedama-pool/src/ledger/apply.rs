@@ -40,7 +40,7 @@ impl Ledger {
     pub async fn position(&self, node: &str) -> Result<Option<u64>, LedgerError> {
         let row = sqlx::query("SELECT next_sequence FROM consumed WHERE node = $1")
             .bind(node.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.pool().await?)
             .await?;
         Ok(row.map(|row| row.try_get::<i64, _>(0)).transpose()?.map(|next| next as u64))
     }
@@ -139,7 +139,7 @@ impl Ledger {
     pub async fn efforts(&self, coin: &str) -> Result<BTreeMap<String, (u64, Effort)>, LedgerError> {
         let rows = sqlx::query("SELECT miner, effort, shares FROM share_sums WHERE coin = $1")
             .bind(coin.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool().await?)
             .await?;
         let mut efforts: BTreeMap<String, (u64, Effort)> = BTreeMap::new();
         for row in rows {

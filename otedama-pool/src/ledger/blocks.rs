@@ -179,7 +179,7 @@ impl Ledger {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {COLUMNS} FROM blocks WHERE coin = $1 ORDER BY height DESC, hash"
         ));
-        let rows = sqlx::query(sql).bind(coin.to_owned()).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(sql).bind(coin.to_owned()).fetch_all(self.pool().await?).await?;
         rows.iter().map(block_from).collect()
     }
 
@@ -189,7 +189,7 @@ impl Ledger {
             "SELECT miner, CAST(SUM(shares) AS BIGINT) FROM share_sums WHERE coin = $1 GROUP BY miner",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)? as u64))).collect()
     }

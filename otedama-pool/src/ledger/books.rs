@@ -154,16 +154,24 @@ impl Write<'_> {
         reference: &str,
         time_ms: i64,
     ) -> Result<i64, LedgerError> {
+        let mut opposite = Changes::default();
+        for (account, amount) in self.changes(booking).await?.0 {
+            opposite.add(account, amount.negated()?)?;
+        }
+        self.book(coin, reason, reference, time_ms, opposite).await
+    }
+
+    /// What a booking changed.
+    pub(crate) async fn changes(&mut self, booking: i64) -> Result<Changes, LedgerError> {
         let rows = sqlx::query("SELECT account, amount FROM entries WHERE booking = $1")
             .bind(booking)
             .fetch_all(&mut *self.transaction)
             .await?;
         let mut changes = Changes::default();
         for row in rows {
-            let account = Account::from_text(row.try_get(0)?)?;
-            changes.add(account, Amount::new(row.try_get(1)?).negated()?)?;
+            changes.add(Account::from_text(row.try_get(0)?)?, Amount::new(row.try_get(1)?))?;
         }
-        self.book(coin, reason, reference, time_ms, changes).await
+        Ok(changes)
     }
 
     pub(crate) async fn balance(&mut self, coin: &str, account: &Account) -> Result<Amount, LedgerError> {
@@ -181,7 +189,7 @@ impl Ledger {
     pub async fn balances(&self, coin: &str) -> Result<BTreeMap<Account, Amount>, LedgerError> {
         let rows = sqlx::query("SELECT account, amount FROM balances WHERE coin = $1")
             .bind(coin.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool().await?)
             .await?;
         rows.iter().map(account_and_amount).collect()
     }
@@ -194,7 +202,7 @@ impl Ledger {
              WHERE bookings.coin = $1 AND bookings.reason IN ('shares', 'block', 'orphan') GROUP BY entries.account",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         rows.iter().map(account_and_amount).collect()
     }

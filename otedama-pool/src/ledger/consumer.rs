@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task;
+use tokio::time::Instant;
 
 use super::{Applied, CoinRules, Ledger, LedgerError};
 use crate::spool::{Reader, Spool, SpoolError};
@@ -34,6 +35,15 @@ pub struct Progress {
     pub next_sequence: AtomicU64,
 }
 
+/// How a consumer gets on with its database.
+#[derive(Debug)]
+pub enum Contact<'a> {
+    /// It is away, for this reason; the spool grows meanwhile.
+    Lost(&'a LedgerError),
+    /// It is there again.
+    Found,
+}
+
 /// Feeds one spool to a ledger.
 pub struct Consumer {
     spool: Arc<Spool>,
@@ -41,6 +51,7 @@ pub struct Consumer {
     rules: HashMap<String, CoinRules>,
     progress: Arc<Progress>,
     keeps_segments: bool,
+    tell: Box<dyn Fn(Contact<'_>) + Send + Sync>,
 }
 
 /// Why a consumer gave up. What is in the spool stays there.
@@ -63,7 +74,14 @@ impl Consumer {
         rules: impl IntoIterator<Item = CoinRules>,
     ) -> Consumer {
         let rules = rules.into_iter().map(|rules| (rules.coin.clone(), rules)).collect();
-        Consumer { spool, ledger, rules, progress: Arc::default(), keeps_segments: false }
+        Consumer {
+            spool,
+            ledger,
+            rules,
+            progress: Arc::default(),
+            keeps_segments: false,
+            tell: Box::new(|_| ()),
+        }
     }
 
     /// Removes no segment, so that the ledger can be rebuilt from the spool ([`Ledger::replay`]) as long as somebody
@@ -72,16 +90,23 @@ impl Consumer {
         Consumer { keeps_segments: true, ..self }
     }
 
+    /// Tells when the database goes away, once for each time, and when it is back.
+    pub fn telling(self, tell: impl Fn(Contact<'_>) + Send + Sync + 'static) -> Consumer {
+        Consumer { tell: Box::new(tell), ..self }
+    }
+
     /// What it has done, as it goes on.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 
     /// Consumes until `stop` is set and everything durable is consumed, removing segments as the ledger is done
-    /// with them. A database that is away is tried again after 50 ms, then twice as long each time up to 10 s;
-    /// `stop` ends the waiting too. Anything else that fails is returned, with nothing half done.
+    /// with them. A database that is away is tried again after 50 ms, then twice as long each time up to 10 s.
+    ///
+    /// # Errors
+    /// If the database is away when `stop` is set, and at once if anything else fails. Nothing is half done.
     pub async fn run(&self, stop: &AtomicBool) -> Result<(), ConsumerError> {
-        let Some(mut reader) = self.start(stop).await? else { return Ok(()) };
+        let mut reader = self.start(stop).await?;
         let origin = reader.origin();
         loop {
             let stopping = stop.load(Ordering::SeqCst);
@@ -98,7 +123,7 @@ impl Consumer {
                 continue;
             }
             let apply = || self.ledger.apply(self.spool.node(), origin, &read, &self.rules);
-            let Some(applied) = self.until_it_works(stop, apply).await? else { return Ok(()) };
+            let applied = self.until_it_works(stop, apply).await?;
             self.note(applied);
             if !self.keeps_segments {
                 self.spool.release(applied.next_sequence)?;
@@ -109,34 +134,46 @@ impl Consumer {
         }
     }
 
-    /// A reader where the ledger left off; `None` if told to stop before the database answered.
-    async fn start(&self, stop: &AtomicBool) -> Result<Option<Reader>, ConsumerError> {
+    /// A reader where the ledger left off.
+    async fn start(&self, stop: &AtomicBool) -> Result<Reader, ConsumerError> {
         let node = self.spool.node();
-        let Some(position) = self.until_it_works(stop, || self.ledger.position(node)).await? else {
-            return Ok(None);
-        };
+        let position = self.until_it_works(stop, || self.ledger.position(node)).await?;
         let oldest = self.spool.oldest_sequence();
         // A spool that begins later than the ledger expects is looked at record by record, in `apply`.
         let from = position.unwrap_or(oldest).max(oldest);
         self.progress.next_sequence.store(from, Ordering::SeqCst);
-        Ok(Some(self.spool.reader(from)?))
+        Ok(self.spool.reader(from)?)
     }
 
     async fn until_it_works<T, F: Future<Output = Result<T, LedgerError>>>(
         &self,
         stop: &AtomicBool,
         mut attempt: impl FnMut() -> F,
-    ) -> Result<Option<T>, ConsumerError> {
-        let mut pause = FIRST_RETRY;
+    ) -> Result<T, ConsumerError> {
+        let (mut pause, mut is_lost) = (FIRST_RETRY, false);
         loop {
             match attempt().await {
-                Ok(done) => return Ok(Some(done)),
-                Err(error) if !error.is_retryable() => return Err(error.into()),
-                Err(_) if stop.load(Ordering::SeqCst) => return Ok(None),
-                Err(_) => {}
+                Ok(done) => {
+                    if is_lost {
+                        (self.tell)(Contact::Found);
+                    }
+                    return Ok(done);
+                }
+                Err(error) if !error.is_retryable() || stop.load(Ordering::SeqCst) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    if !is_lost {
+                        (self.tell)(Contact::Lost(&error));
+                    }
+                    is_lost = true;
+                }
             }
             self.progress.retries.fetch_add(1, Ordering::SeqCst);
-            tokio::time::sleep(pause).await;
+            let again = Instant::now() + pause;
+            while Instant::now() < again && !stop.load(Ordering::SeqCst) {
+                tokio::time::sleep(pause.min(IDLE)).await;
+            }
             pause = (pause * 2).min(LAST_RETRY);
         }
     }

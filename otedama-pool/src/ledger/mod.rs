@@ -23,13 +23,14 @@ pub(crate) mod books;
 mod consumer;
 
 use std::borrow::Cow;
+use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Any, AnyPool, Executor, Row, SqlSafeStr, Transaction};
-use tokio::sync::{Mutex, MutexGuard};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, SqlSafeStr, Transaction};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::effort::Effort;
 use crate::money::{Amount, Overflow, Ppm};
@@ -37,7 +38,7 @@ use crate::money::{Amount, Overflow, Ppm};
 pub use apply::Applied;
 pub use blocks::{Block, BlockState, Chain, ChainError, FollowError, Lookup, Verdict};
 pub use books::{Account, Difference};
-pub use consumer::{Consumer, ConsumerError, Progress};
+pub use consumer::{Consumer, ConsumerError, Contact, Progress};
 
 /// How rewards are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,9 +119,28 @@ pub enum LedgerError {
     /// The database failed or could not be reached.
     #[error("ledger: {0}")]
     Database(#[from] sqlx::Error),
+    /// The URL names no database that a ledger can be in.
+    #[error("ledger: {0}: expected sqlite://PATH{or_postgres}", or_postgres = OR_POSTGRES)]
+    Url(String),
+    /// The file cannot be opened.
+    #[error("ledger: {path}: {error}: expected a ledger's file, or a folder in which one can be made")]
+    File {
+        /// Which one.
+        path: String,
+        /// Why not.
+        error: sqlx::Error,
+    },
     /// The tables could not be brought up to date.
     #[error("ledger: migration failed: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(MigrateError),
+    /// The tables are those of a program newer than this one.
+    #[error(
+        "ledger: its tables are at version {version}, this program knows versions up to {TABLES}: use the newer program"
+    )]
+    Newer {
+        /// The version of the tables.
+        version: i64,
+    },
     /// An amount left its range.
     #[error("ledger: {0}")]
     Overflow(#[from] Overflow),
@@ -165,7 +185,12 @@ pub enum LedgerError {
 impl LedgerError {
     /// Whether the same call may succeed later: the database is away, locked, or chose this transaction to fail.
     pub fn is_retryable(&self) -> bool {
-        let LedgerError::Database(error) = self else { return false };
+        let (LedgerError::Database(error)
+        | LedgerError::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) =
+            self
+        else {
+            return false;
+        };
         match error {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
             sqlx::Error::Database(error) => error.code().is_some_and(|code| {
@@ -181,10 +206,31 @@ impl LedgerError {
     }
 }
 
+impl From<MigrateError> for LedgerError {
+    fn from(error: MigrateError) -> LedgerError {
+        match error {
+            MigrateError::VersionMissing(version) => LedgerError::Newer { version },
+            error => LedgerError::Migration(error),
+        }
+    }
+}
+
+/// What a ledger may be in besides a file.
+const OR_POSTGRES: &str = if cfg!(feature = "postgres") { " or postgres://USER@HOST/DATABASE" } else { "" };
+
+/// The version of the tables that [`migrator`] makes.
+const TABLES: i64 = 1;
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// The ledger's database.
 pub struct Ledger {
-    pub(crate) pool: AnyPool,
+    options: AnyConnectOptions,
+    pool: AnyPool,
     is_sqlite: bool,
+    /// Set once the tables are up to date.
+    ready: OnceCell<()>,
     /// Writers of this process queue here; those of others at the row `guard`.
     turn: Mutex<()>,
 }
@@ -193,31 +239,73 @@ impl Ledger {
     /// Opens the database and brings its tables up to date: `sqlite://path` (created if absent) or, with the
     /// feature `postgres`, `postgres://...`.
     pub async fn open(url: &str) -> Result<Ledger, LedgerError> {
+        let ledger = Ledger::at(url)?;
+        ledger.pool().await?;
+        Ok(ledger)
+    }
+
+    /// As [`Ledger::open`], but a database server may be away. Then every use tries to reach it and to bring its tables up
+    /// to date, and fails with an error that is retryable until that has worked once. What can never work is an
+    /// error here, and so is a file that cannot be opened.
+    pub async fn open_even_if_away(url: &str) -> Result<Ledger, LedgerError> {
+        let ledger = Ledger::at(url)?;
+        match ledger.pool().await {
+            Err(error) if ledger.is_sqlite || !error.is_retryable() => Err(error),
+            _ => Ok(ledger),
+        }
+    }
+
+    /// The ledger behind a URL, which is connected to and brought up to date at its first use. Call it within a runtime.
+    pub fn at(url: &str) -> Result<Ledger, LedgerError> {
         sqlx::any::install_default_drivers();
-        let is_sqlite = url.starts_with("sqlite:");
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        let is_sqlite = match scheme {
+            "sqlite" => true,
+            "postgres" | "postgresql" if cfg!(feature = "postgres") => false,
+            // Never the whole URL: it may hold a password.
+            "" => return Err(LedgerError::Url("its URL has no scheme".to_owned())),
+            _ => return Err(LedgerError::Url(format!("its URL begins with '{scheme}:'"))),
+        };
         let url = match url.split_once('?') {
             None if is_sqlite => Cow::from(format!("{url}?mode=rwc")),
             _ => Cow::from(url),
         };
+        let options = AnyConnectOptions::from_str(&url)?;
         let pool = AnyPoolOptions::new()
             .max_connections(4)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if is_sqlite {
-                        // NORMAL would lose the last commits in a power cut.
-                        connection.execute("PRAGMA journal_mode = WAL").await?;
-                        connection.execute("PRAGMA synchronous = FULL").await?;
-                        connection.execute("PRAGMA foreign_keys = ON").await?;
-                        connection.execute("PRAGMA busy_timeout = 10000").await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with(AnyConnectOptions::from_str(&url)?)
-            .await?;
-        migrator(is_sqlite).run(&pool).await?;
-        Ok(Ledger { pool, is_sqlite, turn: Mutex::new(()) })
+            .acquire_timeout(CONNECT)
+            .after_connect(move |connection, _| Box::pin(set_up(connection, is_sqlite)))
+            .connect_lazy_with(options.clone());
+        Ok(Ledger { options, pool, is_sqlite, ready: OnceCell::new(), turn: Mutex::new(()) })
+    }
+
+    /// The database's connections, its tables being up to date.
+    pub(crate) async fn pool(&self) -> Result<&AnyPool, LedgerError> {
+        self.ready.get_or_try_init(|| self.prepare()).await?;
+        Ok(&self.pool)
+    }
+
+    /// Brings the tables up to date, over a connection of its own: the pool would try one that is refused again and
+    /// again, and then say no more than that time is up.
+    async fn prepare(&self) -> Result<(), LedgerError> {
+        let connected = tokio::time::timeout(CONNECT, self.options.connect()).await;
+        let late = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s"));
+        let mut connection =
+            connected.unwrap_or_else(|_| Err(late())).map_err(|error| self.not_opened(error))?;
+        set_up(&mut connection, self.is_sqlite).await.map_err(|error| self.not_opened(error))?;
+        // `run` is this, behind a generic parameter of which the compiler cannot see that it may cross threads.
+        migrator(self.is_sqlite).run_direct(None, &mut connection, false).await?;
+        // One that can only be read is of no use.
+        connection.execute(TAKE_GUARD).await?;
+        Ok(connection.close().await?)
+    }
+
+    fn not_opened(&self, error: sqlx::Error) -> LedgerError {
+        if self.is_sqlite {
+            LedgerError::File { path: self.options.database_url.path().to_owned(), error }
+        } else {
+            error.into()
+        }
     }
 
     /// Closes all connections and waits until they are.
@@ -229,11 +317,26 @@ impl Ledger {
     pub(crate) async fn write(&self) -> Result<Write<'_>, LedgerError> {
         let turn = self.turn.lock().await;
         let begin = if self.is_sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let mut transaction = self.pool.begin_with(begin).await?;
+        let mut transaction = self.pool().await?.begin_with(begin).await?;
         // The row lock, on PostgreSQL; on SQLite the database is locked already.
-        sqlx::query("UPDATE guard SET last_id = last_id WHERE id = 1").execute(&mut *transaction).await?;
+        sqlx::query(TAKE_GUARD).execute(&mut *transaction).await?;
         Ok(Write { transaction, _turn: turn })
     }
+}
+
+/// What every writing transaction begins with.
+const TAKE_GUARD: &str = "UPDATE guard SET last_id = last_id WHERE id = 1";
+
+/// Makes a new connection what the ledger expects.
+async fn set_up(connection: &mut AnyConnection, is_sqlite: bool) -> Result<(), sqlx::Error> {
+    if is_sqlite {
+        // NORMAL would lose the last commits in a power cut.
+        connection.execute("PRAGMA journal_mode = WAL").await?;
+        connection.execute("PRAGMA synchronous = FULL").await?;
+        connection.execute("PRAGMA foreign_keys = ON").await?;
+        connection.execute("PRAGMA busy_timeout = 10000").await?;
+    }
+    Ok(())
 }
 
 /// A writing transaction, and this process's turn to have one.
@@ -262,7 +365,7 @@ fn migrator(is_sqlite: bool) -> Migrator {
     } else {
         include_str!("../../migrations/postgres/0001_ledger.sql")
     };
-    let ledger = Migration::new(1, "ledger".into(), MigrationType::Simple, sql.into_sql_str(), false);
+    let ledger = Migration::new(TABLES, "ledger".into(), MigrationType::Simple, sql.into_sql_str(), false);
     Migrator::with_migrations(vec![ledger])
 }
 

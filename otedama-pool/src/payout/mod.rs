@@ -17,6 +17,7 @@
 //!
 //! The network's fee is the pool's cost: it is taken from the account `fees`, which may go below zero.
 
+mod recover;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::ledger::books::{Account, Changes};
 use crate::ledger::{Ledger, LedgerError, Write, to_i64};
 use crate::money::Amount;
 
+pub use recover::Sent;
 pub use rules::{PayoutRules, bitcoin_family_outputs};
 
 /// One recipient of a transaction.
@@ -127,6 +129,19 @@ pub enum PayoutError {
         batch: i64,
         /// What it should have been.
         expected: &'static str,
+    },
+    /// What a wallet sent may still come to nothing.
+    #[error(
+        "transaction {txid} pays miners and has {confirmations} confirmations: expected {expected}; wait for them, or \
+         abandon it in the wallet"
+    )]
+    Unconfirmed {
+        /// Which transaction.
+        txid: String,
+        /// How many it has.
+        confirmations: u64,
+        /// How many a payout must have to be done.
+        expected: u64,
     },
 }
 
@@ -259,23 +274,13 @@ impl Ledger {
     async fn write_intent(&self, coin: &str, outputs: &[Output], now_ms: u64) -> Result<i64, LedgerError> {
         let mut write = self.write().await?;
         let id = write.next_id().await?;
-        sqlx::query(
-            "INSERT INTO payout_batches (id, coin, state, txid, raw, network_fee, created_ms, detail)
-             VALUES ($1, $2, 'intent', '', '', 0, $3, '')",
-        )
-        .bind(id)
-        .bind(coin.to_owned())
-        .bind(to_i64(now_ms)?)
-        .execute(&mut *write.transaction)
-        .await?;
-        for output in outputs {
-            sqlx::query("INSERT INTO payouts (batch, miner, amount) VALUES ($1, $2, $3)")
-                .bind(id)
-                .bind(output.address.clone())
-                .bind(output.amount.units())
-                .execute(&mut *write.transaction)
-                .await?;
-        }
+        let batch = BatchRow {
+            coin: coin.to_owned(),
+            state: "intent".to_owned(),
+            created_ms: to_i64(now_ms)?,
+            ..BatchRow::default()
+        };
+        write.insert_batch(id, batch, outputs).await?;
         write.commit().await?;
         Ok(id)
     }
@@ -298,17 +303,14 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<bool, PayoutError> {
         let mut write = self.write().await?;
-        let mut changes = Changes::default();
         for Output { address, amount } in outputs {
-            let account = Account::Miner(address.clone());
-            if write.balance(coin, &account).await? < *amount {
+            if write.balance(coin, &Account::Miner(address.clone())).await? < *amount {
                 write.change_state(batch, "intent", "cancelled", "a balance became too small").await?;
                 write.commit().await?;
                 return Ok(false);
             }
-            changes.move_from_to(account, Account::Sending, *amount)?;
         }
-        changes.move_from_to(Account::Fees, Account::Sending, signed.network_fee)?;
+        let changes = debits(outputs, signed.network_fee)?;
         write.change_state(batch, "intent", "signed", "").await?;
         sqlx::query("UPDATE payout_batches SET txid = $2, raw = $3, network_fee = $4 WHERE id = $1")
             .bind(batch)
@@ -388,19 +390,7 @@ impl Ledger {
     async fn settle_payout(&self, coin: &str, batch: i64, now_ms: u64) -> Result<(), PayoutError> {
         let mut write = self.write().await?;
         write.change_state(batch, "broadcast", "confirmed", "").await?;
-        let row = sqlx::query(
-            "SELECT CAST(SUM(payouts.amount) AS BIGINT), MAX(payout_batches.network_fee)
-             FROM payouts JOIN payout_batches ON payout_batches.id = payouts.batch WHERE payouts.batch = $1",
-        )
-        .bind(batch)
-        .fetch_one(&mut *write.transaction)
-        .await
-        .map_err(LedgerError::from)?;
-        let column = |index: usize| row.try_get(index).map(Amount::new).map_err(LedgerError::from);
-        let total = column(0)?.plus(column(1)?).map_err(LedgerError::from)?;
-        let mut changes = Changes::default();
-        changes.move_from_to(Account::Sending, Account::Paid, total)?;
-        write.book(coin, "settled", &batch.to_string(), to_i64(now_ms)?, changes).await?;
+        write.book_settled(coin, batch, to_i64(now_ms)?).await?;
         Ok(write.commit().await?)
     }
 
@@ -410,7 +400,7 @@ impl Ledger {
              WHERE coin = $1 AND state IN ('intent', 'signed', 'broadcast') ORDER BY id",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         let batch = |row: &sqlx::any::AnyRow| {
             Ok(Batch {
@@ -432,7 +422,7 @@ impl Ledger {
              WHERE coin = $1 GROUP BY payout_batches.id ORDER BY payout_batches.id DESC",
         )
         .bind(coin.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool().await?)
         .await?;
         let batch = |row: &sqlx::any::AnyRow| {
             Ok(BatchInfo {
@@ -452,13 +442,118 @@ impl Ledger {
     pub async fn payout_states(&self, coin: &str) -> Result<BTreeMap<String, u64>, LedgerError> {
         let rows = sqlx::query("SELECT state, COUNT(*) FROM payout_batches WHERE coin = $1 GROUP BY state")
             .bind(coin.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool().await?)
             .await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)? as u64))).collect()
     }
 }
 
+/// What a payout takes from its miners, and its network fee from the pool.
+fn debits(outputs: &[Output], network_fee: Amount) -> Result<Changes, LedgerError> {
+    let mut changes = Changes::default();
+    for Output { address, amount } in outputs {
+        changes.move_from_to(Account::Miner(address.clone()), Account::Sending, *amount)?;
+    }
+    changes.move_from_to(Account::Fees, Account::Sending, network_fee)?;
+    Ok(changes)
+}
+
+/// A batch's row, but for its number.
+#[derive(Default)]
+struct BatchRow {
+    coin: String,
+    state: String,
+    txid: String,
+    raw: String,
+    network_fee: i64,
+    created_ms: i64,
+    detail: String,
+}
+
 impl Write<'_> {
+    async fn insert_batch(
+        &mut self,
+        id: i64,
+        batch: BatchRow,
+        outputs: &[Output],
+    ) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO payout_batches (id, coin, state, txid, raw, network_fee, created_ms, detail)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(id)
+        .bind(batch.coin)
+        .bind(batch.state)
+        .bind(batch.txid)
+        .bind(batch.raw)
+        .bind(batch.network_fee)
+        .bind(batch.created_ms)
+        .bind(batch.detail)
+        .execute(&mut *self.transaction)
+        .await?;
+        for output in outputs {
+            sqlx::query("INSERT INTO payouts (batch, miner, amount) VALUES ($1, $2, $3)")
+                .bind(id)
+                .bind(output.address.clone())
+                .bind(output.amount.units())
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// A batch and its recipients.
+    async fn batch(&mut self, id: i64) -> Result<(BatchRow, Vec<Output>), LedgerError> {
+        let row = sqlx::query(
+            "SELECT coin, state, txid, raw, network_fee, created_ms, detail FROM payout_batches WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        let batch = BatchRow {
+            coin: row.try_get(0)?,
+            state: row.try_get(1)?,
+            txid: row.try_get(2)?,
+            raw: row.try_get(3)?,
+            network_fee: row.try_get(4)?,
+            created_ms: row.try_get(5)?,
+            detail: row.try_get(6)?,
+        };
+        let rows = sqlx::query("SELECT miner, amount FROM payouts WHERE batch = $1")
+            .bind(id)
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        let output = |row: &sqlx::any::AnyRow| {
+            Ok(Output { address: row.try_get(0)?, amount: Amount::new(row.try_get(1)?) })
+        };
+        Ok((batch, rows.iter().map(output).collect::<Result<_, LedgerError>>()?))
+    }
+
+    async fn has_payout(&mut self, coin: &str, txid: &str) -> Result<bool, LedgerError> {
+        let row = sqlx::query("SELECT COUNT(*) FROM payout_batches WHERE coin = $1 AND txid = $2")
+            .bind(coin.to_owned())
+            .bind(txid.to_owned())
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
+    }
+
+    /// Books that what a batch took has left the pool, network fee included.
+    async fn book_settled(&mut self, coin: &str, batch: i64, time_ms: i64) -> Result<(), LedgerError> {
+        let row = sqlx::query(
+            "SELECT CAST(SUM(payouts.amount) AS BIGINT), MAX(payout_batches.network_fee)
+             FROM payouts JOIN payout_batches ON payout_batches.id = payouts.batch WHERE payouts.batch = $1",
+        )
+        .bind(batch)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        let total = Amount::new(row.try_get(0)?).plus(Amount::new(row.try_get(1)?))?;
+        let mut changes = Changes::default();
+        changes.move_from_to(Account::Sending, Account::Paid, total)?;
+        self.book(coin, "settled", &batch.to_string(), time_ms, changes).await?;
+        Ok(())
+    }
+
     async fn change_state(
         &mut self,
         batch: i64,

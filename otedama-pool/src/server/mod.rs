@@ -70,7 +70,7 @@ pub trait ShareLog: Send + Sync + 'static {
     /// In words; the connection then ends without an answer, since the share would not be paid.
     fn record(&self, share: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send + use<Self>;
 
-    /// Notes what each node (by its label) said to a block.
+    /// Notes what each node (by its label) said to a block. May take as long as it likes.
     fn submitted(&self, block: &BlockRef, each: &[(String, Submitted)]) -> impl Future<Output = ()> + Send {
         let _ = (block, each);
         std::future::ready(())
@@ -494,8 +494,8 @@ fn hand_in<T: Trade, L: ShareLog>(
         let Submission { outcome, each } = group.submit(block).await;
         shared.tally.blocks.fetch_add(1, Ordering::Relaxed);
         let each: Vec<_> = each.into_iter().map(|(label, outcome, _)| (label, outcome)).collect();
-        shared.log.submitted(&reference, &each).await;
         let (height, id) = (reference.height, reference.id);
         shared.happen(Happening::Block { worker, height, id, outcome });
+        shared.log.submitted(&reference, &each).await;
     });
 }

@@ -1,5 +1,7 @@
 //! Wallets of Bitcoin's family, over the RPC of a node that holds one.
 
+use std::collections::{BTreeMap, HashSet};
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -8,7 +10,7 @@ use super::silent;
 use crate::coin::Coin;
 use crate::money::Amount;
 use crate::node::rpc::{Rpc, RpcError};
-use crate::payout::{Broadcast, Output, Place, Signed, Wallet, WalletError};
+use crate::payout::{Broadcast, Output, Place, Sent, Signed, Wallet, WalletError};
 
 /// The node does not know the transaction.
 const UNKNOWN: i64 = -5;
@@ -33,6 +35,71 @@ impl BitcoinWallet {
     pub fn new(rpc: Rpc, coin: &'static Coin) -> BitcoinWallet {
         BitcoinWallet { rpc, coin }
     }
+
+    /// Everything the wallet has sent and neither abandoned nor lost to another transaction.
+    ///
+    /// # Errors
+    /// If it does not answer, or says an amount that is none.
+    pub async fn sent(&self) -> Result<Vec<Sent>, WalletError> {
+        let mut sent: BTreeMap<String, Sent> = BTreeMap::new();
+        let mut seen = HashSet::new();
+        for page in 0.. {
+            // Pages are counted from the newest entry: what comes meanwhile makes entries appear twice, never vanish.
+            let entries: Vec<Entry> =
+                self.rpc.call("listtransactions", json!(["*", PAGE, page * PAGE])).await.map_err(silent)?;
+            let is_last = entries.len() < PAGE;
+            for entry in entries {
+                let is_valid = entry.category == "send" && entry.confirmations >= 0 && !entry.abandoned;
+                if is_valid && entry.vout.is_none_or(|vout| seen.insert((entry.txid.clone(), vout))) {
+                    self.add(&mut sent, entry)?;
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(sent.into_values().collect())
+    }
+
+    fn add(&self, sent: &mut BTreeMap<String, Sent>, entry: Entry) -> Result<(), WalletError> {
+        // What is spent has a minus.
+        let read = |number: &RawValue| {
+            Amount::from_decimal(number.get(), self.coin.decimals)
+                .and_then(|amount| amount.negated().ok())
+                .ok_or_else(|| WalletError(format!("listtransactions says an amount of {}", number.get())))
+        };
+        let network_fee = entry.fee.as_deref().map(read).transpose()?.unwrap_or_default();
+        let transaction = sent.entry(entry.txid.clone()).or_insert_with(|| Sent {
+            txid: entry.txid,
+            outputs: Vec::new(),
+            network_fee,
+            time_ms: entry.time.saturating_mul(1000),
+            confirmations: entry.confirmations.unsigned_abs(),
+        });
+        // An output without an address pays no miner.
+        if let Some(address) = entry.address {
+            transaction.outputs.push(Output { address, amount: read(&entry.amount)? });
+        }
+        Ok(())
+    }
+}
+
+/// Entries of one answer, some 500 bytes each.
+const PAGE: usize = 5000;
+
+/// One output of a transaction, as `listtransactions` has it.
+#[derive(Deserialize)]
+struct Entry {
+    category: String,
+    txid: String,
+    vout: Option<u32>,
+    address: Option<String>,
+    amount: Box<RawValue>,
+    fee: Option<Box<RawValue>>,
+    confirmations: i64,
+    #[serde(default)]
+    abandoned: bool,
+    time: u64,
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use super::silent;
 use crate::coin::Coin;
 use crate::money::Amount;
 use crate::node::rpc::Rpc;
-use crate::payout::{Broadcast, Output, Place, Signed, Wallet, WalletError};
+use crate::payout::{Broadcast, Output, Place, Sent, Signed, Wallet, WalletError};
 
 /// The most recipients of one transaction: 16 outputs, one of which is the change.
 pub const MAX_OUTPUTS: usize = 15;
@@ -31,6 +31,87 @@ impl MoneroWallet {
     /// it with `--disable-rpc-login` on a private address.
     pub fn new(rpc: Rpc, coin: &'static Coin) -> MoneroWallet {
         MoneroWallet { rpc, coin }
+    }
+
+    /// Everything the wallet has sent and that has not failed.
+    ///
+    /// # Errors
+    /// If it does not answer, or does not know whom a transaction paid: one that was restored from its seed knows only
+    /// what it has sent since.
+    pub async fn sent(&self) -> Result<Vec<Sent>, WalletError> {
+        let Tip { height: tip } = self.rpc.call("get_height", json!({})).await.map_err(silent)?;
+        let mut sent = Vec::new();
+        // Those in the pool have no height.
+        let mut request = json!({ "pending": true });
+        let mut below = 0;
+        loop {
+            let Transfers { pending, out } = self.rpc.call("get_transfers", request).await.map_err(silent)?;
+            for transfer in pending.into_iter().chain(out) {
+                sent.push(transfer.sent()?);
+            }
+            if below >= tip {
+                return Ok(sent);
+            }
+            // From above the first height up to the second.
+            request = json!({
+                "out": true, "filter_by_height": true, "min_height": below, "max_height": below + HEIGHTS,
+            });
+            below += HEIGHTS;
+        }
+    }
+}
+
+/// Heights of one answer: two weeks, in which each of some hundred payouts a day has 2 kB.
+const HEIGHTS: u64 = 10_000;
+
+#[derive(Deserialize)]
+struct Tip {
+    height: u64,
+}
+
+#[derive(Deserialize)]
+struct Transfers {
+    #[serde(default)]
+    pending: Vec<OutTransfer>,
+    #[serde(default)]
+    out: Vec<OutTransfer>,
+}
+
+#[derive(Deserialize)]
+struct OutTransfer {
+    txid: String,
+    fee: u64,
+    timestamp: u64,
+    #[serde(default)]
+    confirmations: u64,
+    #[serde(default)]
+    destinations: Vec<Destination>,
+}
+
+#[derive(Deserialize)]
+struct Destination {
+    address: String,
+    amount: u64,
+}
+
+impl OutTransfer {
+    fn sent(self) -> Result<Sent, WalletError> {
+        let OutTransfer { txid, fee, timestamp, confirmations, destinations } = self;
+        if destinations.is_empty() {
+            return Err(WalletError(format!(
+                "it does not know whom transaction {txid} paid (was it restored from its seed?): its payouts cannot be \
+                 read from it"
+            )));
+        }
+        let amount = |units: u64| {
+            i64::try_from(units)
+                .map(Amount::new)
+                .map_err(|_| WalletError(format!("transaction {txid} has an amount of {units}")))
+        };
+        let output = |Destination { address, amount: units }| Ok(Output { address, amount: amount(units)? });
+        let outputs = destinations.into_iter().map(output).collect::<Result<_, WalletError>>()?;
+        let network_fee = amount(fee)?;
+        Ok(Sent { txid, outputs, network_fee, time_ms: timestamp.saturating_mul(1000), confirmations })
     }
 }
 

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A running server; dropping it ends it.
+/// A server; dropping it ends it.
 pub(crate) struct Server {
-    server: Child,
+    /// None until it is run.
+    running: Option<Child>,
     dir: TempDir,
+    run: Command,
+    ready: Command,
     stop: Command,
 }
 
@@ -17,6 +20,13 @@ impl Server {
     /// Starts a server, or says why there is none. PostgreSQL does not run as root: then it runs as `postgres`,
     /// or whoever owns the installation.
     pub(crate) fn start() -> Result<Server, String> {
+        let mut server = Server::make()?;
+        server.run()?;
+        Ok(server)
+    }
+
+    /// Makes all that a server needs, or says why not; it does not run yet.
+    pub(crate) fn make() -> Result<Server, String> {
         let bin = installation().ok_or("no PostgreSQL server is installed below /usr/lib/postgresql")?;
         let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
         let is_root = output(Command::new("id").arg("-u"))?.trim() == "0";
@@ -37,43 +47,57 @@ impl Server {
                 .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "-D"])
                 .arg(&data),
         )?;
-        let server = as_server(&bin.join("postgres"))
-            .arg("-D")
-            .arg(&data)
-            .arg("-k")
-            .arg(dir.path())
-            .args(["-c", "listen_addresses="])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| error.to_string())?;
+        let mut run = as_server(&bin.join("postgres"));
+        run.arg("-D").arg(&data).arg("-k").arg(dir.path()).args(["-c", "listen_addresses="]);
+        run.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut ready = Command::new(bin.join("pg_isready"));
+        ready.arg("-h").arg(dir.path());
         let mut stop = as_server(&bin.join("pg_ctl"));
         stop.args(["stop", "-m", "immediate", "-D"]).arg(&data);
-        let server = Server { server, dir, stop };
-        let ready = bin.join("pg_isready");
+        Ok(Server { running: None, dir, run, ready, stop })
+    }
+
+    /// Runs it and waits until it answers.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.running = Some(self.run.spawn().map_err(|error| error.to_string())?);
         let start = Instant::now();
-        while output(Command::new(&ready).arg("-h").arg(server.dir.path())).is_err() {
+        while output(&mut self.ready).is_err() {
             if start.elapsed() > Duration::from_secs(60) {
                 return Err("PostgreSQL did not start within 60 s".into());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(server)
+        Ok(())
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn halt(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let _ = output(&mut self.stop);
+            let _ = running.wait();
+        }
+    }
+
+    /// The address of a database that every server has.
+    pub(crate) fn usual(&self) -> String {
+        self.url("postgres")
     }
 
     /// The address of a new, empty database.
     pub(crate) fn database(&self, name: &str) -> String {
-        let dir = self.dir.path().display();
         output(Command::new("createdb").args(["-U", "postgres", "-h"]).arg(self.dir.path()).arg(name))
             .unwrap();
-        format!("postgres://postgres@localhost/{name}?host={dir}")
+        self.url(name)
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.dir.path().display())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = output(&mut self.stop);
-        let _ = self.server.wait();
+        self.halt();
     }
 }
 

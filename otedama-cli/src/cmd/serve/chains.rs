@@ -109,13 +109,15 @@ pub(super) fn run(args: &ServeArgs, machine: &Machine, file: &Path) -> Outcome {
         );
         show::say(json, &text, json!({ "event": "recovered", "torn_bytes": opened.torn_bytes }))?;
     }
-    let ledger = Arc::new(runtime.block_on(Ledger::open(&ledger_url(&config)?)).map_err(work)?);
+    let ledger = runtime.block_on(Ledger::open_even_if_away(&ledger_url(&config)?)).map_err(work)?;
+    let ledger = Arc::new(ledger);
     let spool = Arc::new(spool);
     let pool = Pool { args, machine, config: &config, runtime: &runtime, spool, ledger };
 
     let rules: Vec<_> =
         coins.iter().zip(&config.coins).map(|(coin, wanted)| rules(&config, coin, wanted)).collect();
-    let consumer = Consumer::new(Arc::clone(&pool.spool), Arc::clone(&pool.ledger), rules);
+    let consumer = Consumer::new(Arc::clone(&pool.spool), Arc::clone(&pool.ledger), rules)
+        .telling(move |contact| tell::contact(json, &contact));
     let consumer = if config.pool.keep_spool { consumer.keeping_segments() } else { consumer };
     let stop = Arc::new(AtomicBool::new(false));
     let (ended, consumer_ended) = oneshot::channel();
@@ -367,7 +369,8 @@ pub(in crate::cmd) fn sources<N: ChainNode>(
     wanted.nodes.iter().map(source).collect()
 }
 
-fn wallet(wanted: &config::Coin) -> Result<Option<Rpc>, Failure> {
+/// A coin's wallet, if it has one.
+pub(in crate::cmd) fn wallet(wanted: &config::Coin) -> Result<Option<Rpc>, Failure> {
     let Some(at) = &wanted.wallet else { return Ok(None) };
     rpc(&at.url, at.user.as_deref(), at.password.as_ref(), at.cookie.as_deref()).map(Some)
 }

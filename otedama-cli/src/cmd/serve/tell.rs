@@ -1,6 +1,7 @@
 //! What happens at a pool, as a line for people or an object for programs.
 
 use otedama_pool::accounts::Kept;
+use otedama_pool::ledger::Contact;
 use otedama_pool::node::group::Change;
 use otedama_pool::server::Happening;
 use serde_json::{Value, json};
@@ -68,6 +69,21 @@ pub(super) fn change(json: bool, coin: &str, nodes: &[String], change: &Change) 
         Change::Tip(_) => return,
     };
     say(json, Some(coin), &text, object);
+}
+
+/// How the ledger's database is doing.
+pub(super) fn contact(json: bool, contact: &Contact<'_>) {
+    let (text, object) = match contact {
+        Contact::Lost(error) => (
+            format!("the ledger is away, its shares wait in the spool and mining goes on: {error}"),
+            json!({ "event": "ledger", "reached": false, "why": error.to_string() }),
+        ),
+        Contact::Found => (
+            "the ledger is there again and takes what waits in the spool".to_owned(),
+            json!({ "event": "ledger", "reached": true }),
+        ),
+    };
+    say(json, None, &text, object);
 }
 
 /// What the accounts' errands found.
