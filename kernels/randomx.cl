@@ -366,10 +366,10 @@ OTD_FN void rx_result(OTD_GLOBAL const u64 *state, u32 stride, u64 *h)
     u64 m[16];
     otd_blake2b_start(h, 32);
     OTD_NO_UNROLL
-    for (u32 half = 0; half < 2u; half++) {
+    for (u32 piece = 0; piece < 2u; piece++) {
         for (u32 i = 0; i < 16u; i++)
-            m[i] = state[(16 * half + i) * (u64)stride];
-        otd_blake2b_chunk(h, m, 128 * (half + 1), half);
+            m[i] = state[(16 * piece + i) * (u64)stride];
+        otd_blake2b_chunk(h, m, 128 * (piece + 1), piece);
     }
 }
 

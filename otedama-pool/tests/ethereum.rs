@@ -5,7 +5,6 @@
 mod common;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod miner;
-#[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use otedama_core::algo::ethash::SeedFinder;
 use otedama_core::verify::Reject;
 use otedama_core::{Algorithm, Candidate, Difficulty, Hash256, Job, JobId, Target};
 
@@ -12,6 +13,7 @@ use super::window::{Duplicates, Issued, JobWindow, ShareKey, Terms};
 use super::{Action, Check, CloseReason, Credit, FoundBlock, Limits, Now, ShareFacts, Ticket, Verdict};
 use crate::stratum::{BadLine, Dialect, Id, RejectReason, WireError};
 use crate::work::WorkError;
+use crate::work::sealed::{self, Sealed};
 
 /// The common part of a session; `J` is what its dialect calls a job.
 #[derive(Debug)]
@@ -177,6 +179,19 @@ impl<J> Desk<J> {
         self.refuse(id, reason, out);
     }
 
+    /// Answers a share that failed a session's cheap checks.
+    pub(crate) fn turn_away(
+        &self,
+        id: Option<&Id>,
+        worker: String,
+        job_id: &str,
+        reason: RejectReason,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        self.reject(id, worker, reason, self.facts(job_id, None, now), out);
+    }
+
     /// What is known of a share before it is hashed.
     pub(crate) fn facts(&self, job_id: &str, version_bits: Option<u32>, now: Now) -> ShareFacts {
         let issued = self.jobs.known(job_id);
@@ -255,6 +270,29 @@ impl<J> Desk<J> {
         let job_id = job_id.to_owned();
         let pending = Pending { id, worker, job_id, terms, network, key, job, coinbase, version_bits };
         self.pending.insert(ticket, pending);
+    }
+
+    /// The same for a share of a sealed header. The height settles the epoch: nobody looks for a seed.
+    pub(crate) fn verify_sealed(
+        &mut self,
+        attempt: Attempt<'_>,
+        algorithm: Algorithm,
+        (header_hash, height): (Hash256, u64),
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let work = Sealed { header_hash, seed_hash: None, height: Some(height) };
+        let make = |id, target| sealed::job(id, algorithm, &work, target, &mut SeedFinder::new());
+        self.verify(attempt, make, now, out);
+    }
+
+    /// Takes up the terms of a changed difficulty where the target is part of the job: a connection that has one needs
+    /// another.
+    pub(crate) fn retarget(&mut self, terms: Terms, has_job: bool, out: &mut Vec<Action>) {
+        self.terms = terms;
+        if has_job {
+            out.push(Action::NeedJob);
+        }
     }
 
     /// What hashing led to. The new difficulty, if it changes.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use otedama_core::algo::ethash::{Params, SeedFinder};
+use otedama_core::algo::ethash::Params;
 use otedama_core::{Algorithm, Candidate, Difficulty, Hash256, Target};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use super::super::{
 use super::Server;
 use crate::stratum::ethereum::{NonceTail, detect, eip1571, nicehash, proxy};
 use crate::stratum::{BadLine, Dialect, Frame, Id, Incoming, Message, RejectReason, read};
-use crate::work::sealed::{self, Sealed};
+use crate::work::sealed;
 
 /// How a connection is served.
 #[derive(Clone, Debug)]
@@ -307,17 +307,12 @@ impl EthereumServer {
     fn submit(&mut self, id: Option<Id>, claimed: Claimed<'_>, now: Now, out: &mut Vec<Action>) {
         match self.attempt(&claimed, now) {
             Err(reason) => {
-                let facts = self.desk.facts(claimed.job_id, None, now);
-                self.desk.reject(id.as_ref(), claimed.worker, reason, facts, out);
+                self.desk.turn_away(id.as_ref(), claimed.worker, claimed.job_id, reason, now, out);
             }
             Ok((job, attempt)) => {
                 // eth-proxy names jobs by their header hash; from here on each has the id it was cut under.
                 let attempt = Attempt { id, job_id: &job.job_id, ..attempt };
-                let algorithm = self.algorithm;
-                // The height settles the epoch: nobody looks for a seed.
-                let work = Sealed { header_hash: job.header_hash, seed_hash: None, height: Some(job.height) };
-                let make = |id, target| sealed::job(id, algorithm, &work, target, &mut SeedFinder::new());
-                self.desk.verify(attempt, make, now, out);
+                self.desk.verify_sealed(attempt, self.algorithm, (job.header_hash, job.height), now, out);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use otedama_core::algo::ethash::{Params, SeedFinder};
+use otedama_core::algo::ethash::Params;
 use otedama_core::{Algorithm, Candidate, CompactBits, Difficulty, Hash256, Target};
 
 use super::super::desk::{Attempt, Desk};
@@ -12,7 +12,7 @@ use super::Server;
 use super::ethereum::key;
 use crate::stratum::kawpow::{MinerMessage, Notify, PoolMessage, Submit, Subscribed};
 use crate::stratum::{Dialect, Id, Incoming, Message, RejectReason, decode};
-use crate::work::sealed::{self, Sealed};
+use crate::work::sealed;
 
 /// How a connection is served.
 #[derive(Clone, Debug)]
@@ -99,15 +99,12 @@ impl KawPowServer {
             }
             MinerMessage::Submit(share) => match self.attempt(&share, now) {
                 Err(reason) => {
-                    let facts = self.desk.facts(&share.job_id, None, now);
-                    self.desk.reject(id.as_ref(), share.username, reason, facts, out);
+                    self.desk.turn_away(id.as_ref(), share.username, &share.job_id, reason, now, out);
                 }
                 Ok((job, mut attempt)) => {
                     attempt.id = id;
-                    let (header_hash, height) = (job.header_hash, Some(job.height));
-                    let work = Sealed { header_hash, seed_hash: None, height };
-                    let make = |id, target| sealed::job(id, ALGORITHM, &work, target, &mut SeedFinder::new());
-                    self.desk.verify(attempt, make, now, out);
+                    let header = (job.header_hash, job.height);
+                    self.desk.verify_sealed(attempt, ALGORITHM, header, now, out);
                 }
             },
         }
@@ -179,12 +176,9 @@ impl KawPowServer {
         Ok((job, attempt))
     }
 
-    /// The target is part of the job: another one needs another job.
     fn retarget(&mut self, changed: Option<Difficulty>, out: &mut Vec<Action>) {
-        let Some(difficulty) = changed else { return };
-        self.desk.terms = terms(difficulty);
-        if self.started {
-            out.push(Action::NeedJob);
+        if let Some(difficulty) = changed {
+            self.desk.retarget(terms(difficulty), self.started, out);
         }
     }
 }

@@ -108,8 +108,7 @@ impl MoneroServer {
                 let worker = self.desk.only_worker().unwrap_or_default().to_owned();
                 match self.attempt(&share, &worker, now) {
                     Err(reason) => {
-                        let facts = self.desk.facts(&share.job_id, None, now);
-                        self.desk.reject(id.as_ref(), worker, reason, facts, out);
+                        self.desk.turn_away(id.as_ref(), worker, &share.job_id, reason, now, out);
                     }
                     Ok((job, mut attempt)) => {
                         attempt.id = id;
@@ -212,12 +211,9 @@ impl MoneroServer {
         Ok((job, attempt))
     }
 
-    /// The target is part of the job: another one needs another job.
     fn retarget(&mut self, changed: Option<Difficulty>, out: &mut Vec<Action>) {
-        let Some(difficulty) = changed else { return };
-        self.desk.terms = terms(difficulty);
-        if self.started {
-            out.push(Action::NeedJob);
+        if let Some(difficulty) = changed {
+            self.desk.retarget(terms(difficulty), self.started, out);
         }
     }
 }
