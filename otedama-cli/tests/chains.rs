@@ -409,17 +409,27 @@ async fn a_pool_that_starts_before_its_database_pays_like_any_other() {
     assert!(accepted >= 3);
     database.run().unwrap();
     pool.wait_until("ledger", |event| event["reached"] == true);
-    first.generate(102).await;
-    pool.wait_until("payouts", |event| event["sent"] == 1);
-    first.generate(3).await;
-    pool.wait_until("payouts", |event| event["confirmed"] == 1);
+    let books = paid_in_full(&first, &folder, &address).await;
     let end = pool.end();
-
-    let books = Books::of(&folder);
     assert_eq!(books.shares(&address), end["accepted"].as_u64().unwrap());
-    assert_eq!(books.balance(&format!("miner:{address}")), 0, "{}", books.0);
-    assert_eq!(books.payouts(), BTreeMap::from([("confirmed", books.due())]), "{}", books.0);
+    assert_eq!(books.payouts()["confirmed"], books.due(), "{}", books.0);
     assert_eq!(folder.ledger("check", &[])["differences"], 0);
+}
+
+/// Buries what was found, and goes on until everything is paid. Blocks mature one by one: there may be several payouts.
+async fn paid_in_full(node: &Litecoin, folder: &Folder, address: &str) -> Books {
+    let deadline = Instant::now() + PATIENCE;
+    node.generate(102).await;
+    loop {
+        node.generate(1).await;
+        std::thread::sleep(Duration::from_secs(3));
+        let books = Books::of(folder);
+        let open = books.payouts().keys().any(|state| !["confirmed", "cancelled"].contains(state));
+        if books.rewards() > 0 && books.balance(&format!("miner:{address}")) == 0 && !open {
+            return books;
+        }
+        assert!(Instant::now() < deadline, "{}", books.0);
+    }
 }
 
 /// A few shares a second, each of them a block: this chain must stay below height 432, where its MWEB begins.
@@ -464,20 +474,8 @@ async fn a_pool_that_is_killed_loses_no_share_and_pays_nobody_twice() {
 
     // Now it is left alone until everything is paid. Blocks that nobody else builds on may need another look.
     let pool = Pool::serve(&folder.configuration(), DIFFICULTY);
-    let deadline = Instant::now() + PATIENCE;
-    first.generate(102).await;
-    let (books, paid) = loop {
-        first.generate(1).await;
-        std::thread::sleep(Duration::from_secs(3));
-        let books = Books::of(&folder);
-        let paid = books.payouts();
-        let open = paid.keys().any(|state| !["confirmed", "cancelled"].contains(state));
-        if books.rewards() > 0 && books.balance(&format!("miner:{address}")) == 0 && !open {
-            let confirmed = paid["confirmed"];
-            break (books, confirmed);
-        }
-        assert!(Instant::now() < deadline, "{}", books.0);
-    };
+    let books = paid_in_full(&first, &folder, &address).await;
+    let paid = books.payouts()["confirmed"];
     pool.end();
     assert!(books.shares(&address) >= told, "{} shares of {told}", books.shares(&address));
     let received = first.call("getreceivedbyaddress", json!([address])).await;
