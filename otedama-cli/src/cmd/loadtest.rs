@@ -43,6 +43,8 @@ const NONCES: u64 = 1 << 18;
 /// Shares handed in at once at most by a miner that is behind.
 const AT_ONCE: usize = 64;
 
+const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;
+
 /// How long a connection may take until it has work.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
@@ -233,8 +235,8 @@ async fn miner(
     let mut events = Vec::new();
     let mut opening = Some(opening);
     client.start(load.now(), &mut events);
-    // Everybody at another moment.
-    let stagger = load.pause.mul_f64(f64::from(index % 9973) / 9973.0);
+    // Everybody at another moment, spread evenly however many there are: multiples of the golden ratio are.
+    let stagger = load.pause.mul_f64((f64::from(index) * GOLDEN_RATIO).fract());
     let mut due = tokio::time::Instant::now();
     let (mut ready, mut under_way) = (Vec::<Share>::new(), VecDeque::<Instant>::new());
     let mut splitter = LineSplitter::new(POOL_LINE_BYTES);
