@@ -1,7 +1,9 @@
 //! What every kernel must do, checked against hashing whole headers with the reference in
 //! [`crate::primitive::sha256`] and, for messages, against the `sha2` crate.
 
-use super::{Hit, Hits, Kernel, Portable, Search, for_each_group, padded_chunk, padded_chunks};
+use super::{
+    Hit, Hits, Kernel, Portable, Search, double_digest, for_each_group, padded_chunk, padded_chunks,
+};
 use crate::cpu::Isa;
 use crate::primitive::sha256;
 use sha2::Digest;
