@@ -28,10 +28,6 @@ use clap::error::ErrorKind;
 use crate::args::{Cli, Command};
 use crate::failure::Failure;
 
-/// A pool makes and drops some dozen small things for each share, on one thread what came from another.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

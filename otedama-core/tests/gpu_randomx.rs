@@ -8,7 +8,7 @@ use std::sync::Arc;
 use otedama_core::Algorithm;
 use otedama_core::algo::randomx::interpret::Machine;
 use otedama_core::algo::randomx::superscalar::Program;
-use otedama_core::algo::randomx::{self, Light, Params, commitment, dataset};
+use otedama_core::algo::randomx::{self, Light, Params, Revision, commitment, dataset};
 use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{Depth as EpochDepth, EpochKey, EpochStore, Progress, StoreConfig};
 use otedama_core::gpu::randomx::{Depth, Hits, Kernels, STATE_WORDS};
@@ -139,7 +139,11 @@ fn stages_agree(device: &Arc<dyn Gpu>, params: &'static Params, depth: Depth, gr
         blob[nonce.clone()].copy_from_slice(&(first + i).to_le_bytes());
         let mut machine = Machine::new(params);
         let hash = randomx::hash_on(&mut machine, &light, &blob);
-        tops.push(u64::from_le_bytes(*hash.last_chunk().unwrap()));
+        let judged = match params.revision {
+            Revision::V1 => hash,
+            Revision::V2 => commitment(&blob, &hash),
+        };
+        tops.push(u64::from_le_bytes(*judged.last_chunk().unwrap()));
         machines.push(machine);
     }
     let mut sorted = tops[..count as usize].to_vec();

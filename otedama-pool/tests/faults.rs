@@ -315,7 +315,8 @@ async fn templates_that_are_damaged_are_refused() {
     let group = group(&[&fake, &second]);
     let node = || group.templates().borrow().as_ref().map(|current| current.node);
     until("work from the second", || node() == Some(1)).await;
-    assert!(matches!(group.status()[0].health, Health::Workless(_)));
+    // Looked at afresh, it may be well until it is asked for work again.
+    until("no work from the first", || matches!(group.status()[0].health, Health::Workless(_))).await;
 }
 
 #[tokio::test]

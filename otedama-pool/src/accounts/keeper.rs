@@ -54,9 +54,8 @@ pub struct Keeper<N: ChainNode, W> {
 }
 
 impl<N: ChainNode, W: Wallet> Keeper<N, W> {
-    /// Runs for ever: a round for each new block of the chain, at least one a minute, and one soon after a ledger that was
-    /// away. Dropping the future between any two
-    /// steps is as good as a crash: the next run goes on.
+    /// Runs for ever: a round for each new block of the chain, at least one a minute, and one soon after a ledger that
+    /// was away. Dropping the future between any two steps is as good as a crash: the next run goes on.
     pub async fn run(self, tell: impl Fn(Kept)) {
         let mut templates = self.group.templates();
         let mut paid: Option<Instant> = None;
