@@ -137,7 +137,10 @@ fn open(input: &Input<'_>, limits: Limits, duplicates: &Duplicates) -> Session {
         }
         2 => {
             let nonce_prefix = Some(input.extranonce2_size).filter(|byte| byte % 2 == 0);
-            Session::Monero(MoneroServer::new(MoneroConfig { algorithm: Algorithm::RandomXV2, session, nonce_prefix, limits, vardiff }, now))
+            Session::Monero(MoneroServer::new(
+                MoneroConfig { algorithm: Algorithm::RandomXV2, session, nonce_prefix, limits, vardiff },
+                now,
+            ))
         }
         _ => {
             let (algorithm, extranonce) = (Algorithm::Ethash, vec![0xab]);

@@ -6,9 +6,10 @@ mod randomx_operands;
 use std::sync::Arc;
 
 use otedama_core::Algorithm;
+use otedama_core::algo::randomx::config::Revision;
 use otedama_core::algo::randomx::interpret::Machine;
 use otedama_core::algo::randomx::superscalar::Program;
-use otedama_core::algo::randomx::{self, Light, Params, Revision, commitment, dataset};
+use otedama_core::algo::randomx::{self, Light, Params, commitment, dataset};
 use otedama_core::builders::{self, ItemsBy};
 use otedama_core::epoch::{Depth as EpochDepth, EpochKey, EpochStore, Progress, StoreConfig};
 use otedama_core::gpu::randomx::{Depth, Hits, Kernels, STATE_WORDS};
