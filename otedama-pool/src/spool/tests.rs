@@ -91,8 +91,9 @@ fn a_new_spool_begins_above_one_that_was_lost() {
 #[test]
 fn shares_that_come_together_share_an_fdatasync() {
     let dir = dir();
+    // The last of them wait that long where the writer took more than 64 at a time.
     let config =
-        SpoolConfig { commit_delay: Duration::from_secs(60), commit_records: 64, ..SpoolConfig::new("n") };
+        SpoolConfig { commit_delay: Duration::from_secs(5), commit_records: 64, ..SpoolConfig::new("n") };
     let spool = Spool::open(dir.path(), config).unwrap();
     let before = spool.faults.syncs.load(SeqCst);
     let (done, answers) = mpsc::channel();
