@@ -158,7 +158,7 @@ impl Crew {
         }
         let watchdog = (!workers.is_empty()).then_some(WATCHDOG);
         if wanted.cpu() {
-            let kernel = machine.kernel(algorithm, wanted.kernel.as_deref(), epoch)?;
+            let kernel = machine.kernel(algorithm, wanted.kernel.as_deref(), epoch, wanted.cpus.len())?;
             names.push(kernel.name().to_owned());
             let priority = wanted.priority;
             for (thread, &cpu) in wanted.cpus.iter().enumerate() {

@@ -48,17 +48,18 @@ impl Machine {
         Setup { node, ..self.setup.clone() }
     }
 
-    /// The kernel of this name, or the fastest. Where the algorithm has epochs, only one with its dataset
+    /// The kernel of this name, or the fastest on so many threads at once. Where the algorithm has epochs, only one with its dataset
     /// tells which is fastest. Says so where programs are interpreted that could be compiled elsewhere.
     pub(crate) fn kernel(
         &self,
         algorithm: Algorithm,
         name: Option<&str>,
         epoch: Option<&Arc<Epoch>>,
+        threads: usize,
     ) -> Result<&'static Kernel, Failure> {
         let kernel = match name {
             Some(name) => kernel(algorithm, name)?,
-            None => tune::best(algorithm, &self.setup, &self.tuning, epoch)?,
+            None => tune::best(algorithm, &self.setup, &self.tuning, epoch, threads)?,
         };
         if name.is_none() && kernel.is_oracle() && self.setup.compile {
             let refused = kernels(algorithm).filter_map(|kernel| kernel.obstacle(&self.setup)).next();

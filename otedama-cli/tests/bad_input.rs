@@ -248,5 +248,18 @@ fn a_configuration_is_refused_with_the_place_of_what_is_wrong() {
     std::fs::write(&path, "pool:\n  fee_percentage: 1\n").unwrap();
     refused(&["config", "check", file, "--set", "pool"], &["--set pool", "expected KEY=VALUE"]);
     refused(&["config", "check", file, "--set", "pool.fee_percentage=200"], &["--set", "'200'", "0 to 100"]);
+    // What a coin cannot be served with is no surprise at the start.
+    let address = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
+    let check = |coin: &str, expected: &[&str]| {
+        let nodes = "[{url: 'http://127.0.0.1:8545'}]";
+        std::fs::write(&path, format!("coins:\n  - {{nodes: {nodes}, {coin}}}\n")).unwrap();
+        refused(&["config", "check", file], expected);
+    };
+    check("coin: doge, address: x", &["unknown coin 'doge'", "expected"]);
+    check("coin: ethereum-classic, address: '0x12'", &["'0x12'"]);
+    check(
+        &format!("coin: ethereum-classic, address: '{address}', wallet: {{url: 'http://h'}}"),
+        &["`wallet`", "http://h"],
+    );
     std::fs::remove_file(&path).unwrap();
 }

@@ -18,7 +18,7 @@
 //! let job = Arc::new(Job::blob(JobId(1), Algorithm::Sha256d, &header, None, target)?);
 //!
 //! let setup = Setup::detect();
-//! let mut scanner = tune::best(job.algorithm(), &setup, &tune::TuningCache::none(), None)?.scanner(&setup)?;
+//! let mut scanner = tune::best(job.algorithm(), &setup, &tune::TuningCache::none(), None, 1)?.scanner(&setup)?;
 //! let mut found = Candidates::with_capacity(8);
 //! let mut space = job.space();
 //! space.nonces = NonceRange { start: 2_083_000_000, count: 300_000 };
@@ -45,7 +45,7 @@
 //! | [`cpu`] | what this CPU offers, as tokens | algorithms |
 //! | [`simd`] | vectors of 32-bit and 64-bit lanes behind tokens, prefetching (unsafe) | algorithms |
 //! | [`primitive`] | SHA-256, HMAC, PBKDF2, Salsa20, BLAKE2b, Argon2d, Keccak, a round of AES as their specifications put them: the oracles | vectors, tokens |
-//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`) | detection (but for `sha256d::double_digest`, which asks once), threads, jobs, targets beyond a word |
+//! | [`algo`] | kernels: the same function once readable, once per shape of machine (unsafe only in `sha256d::sha_ni` and `randomx::aes_ni`) | detection, threads, jobs, targets beyond a word |
 //! | [`mem`] | pages: huge, node-bound, read-only (unsafe); the only `mmap`, `mbind`, `mprotect`; code that is written at one address and runs at another | algorithms |
 //! | `jit` | programs of RandomX and KawPow to machine code, and what runs them: machines, and KawPow's kernels (unsafe; x86-64 Linux) | epochs, jobs |
 //! | `gpu` | devices behind CUDA and OpenCL: their memory, queues, programs, sensors; a file per family of GPU kernels (unsafe in `cuda` and `opencl`; feature `gpu`) | which device is used, engines |

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,11 @@ use crate::measure;
 use crate::scan::{Candidates, Kernel, KernelError, Scanner, Setup, StopFlag, kernels};
 use crate::target::HashRate;
 
-/// The kernel to use by default: the one remembered for this machine, else the fastest of a short
-/// measurement (some tens of milliseconds; half a second with a dataset), which is then remembered. A
-/// measurement that cannot be remembered is no error: it is made again next time. Where an algorithm has
-/// epochs, only one with its full part can be measured with; without it, the kernel guessed to be fastest
-/// is the answer.
+/// The kernel to use by default on so many threads at once: the one remembered for this machine, else the
+/// fastest of a short measurement (some tens of milliseconds; a second or two with a dataset), which is then
+/// remembered. A measurement that cannot be remembered is no error: it is made again next time. Where an
+/// algorithm has epochs, only one with its full part can be measured with; without it, the kernel guessed to
+/// be fastest is the answer.
 ///
 /// # Errors
 /// If no kernel of the algorithm runs here, or one that should fails its self-test.
@@ -29,9 +30,11 @@ pub fn best(
     setup: &Setup,
     memory: &TuningCache,
     epoch: Option<&Arc<Epoch>>,
+    threads: usize,
 ) -> Result<&'static Kernel, KernelError> {
     let machine = fingerprint(setup);
-    if let Some(name) = memory.recall(&machine, algorithm)
+    let entry = entry(algorithm, threads);
+    if let Some(name) = memory.recall(&machine, &entry)
         && let Ok(kernel) = crate::scan::kernel(algorithm, &name)
         && kernel.obstacle(setup).is_none()
     {
@@ -40,14 +43,19 @@ pub fn best(
     if algorithm.spec().epoch != EpochKind::None && epoch.is_none_or(|epoch| epoch.full().is_none()) {
         return usable(algorithm, setup).next().ok_or(KernelError::None(algorithm));
     }
-    let kernel = rank(algorithm, setup, epoch)?.first().ok_or(KernelError::None(algorithm))?.0;
+    let kernel = rank(algorithm, setup, epoch, threads)?.first().ok_or(KernelError::None(algorithm))?.0;
     // Best effort: an unwritable cache only means measuring again.
-    let _ = memory.remember(&machine, algorithm, kernel.name());
+    let _ = memory.remember(&machine, &entry, kernel.name());
     Ok(kernel)
 }
 
-/// Measures the kernels that run here for a few milliseconds in turns; the fastest comes first. The
-/// oracle takes part only where it is alone: it is slower than any other by construction.
+/// Measures the kernels that run here for a few milliseconds in turns, with their rate on all threads
+/// together; the fastest comes first. The oracle takes part only where it is alone: it is slower than any
+/// other by construction.
+///
+/// Kernels that work on a dataset are measured on as many threads as will work: machines with scratchpads of
+/// 2 MiB each, two to a thread, may be the fastest on one thread and the slowest on sixteen, which share a cache.
+/// Others run on one thread, which tells as much.
 ///
 /// # Errors
 /// If a kernel's memory cannot be had or its self-test fails.
@@ -55,29 +63,57 @@ pub fn rank(
     algorithm: Algorithm,
     setup: &Setup,
     epoch: Option<&Arc<Epoch>>,
+    threads: usize,
 ) -> Result<Vec<(&'static Kernel, HashRate)>, KernelError> {
-    let mut trials = Vec::new();
-    for kernel in usable(algorithm, setup).filter(|kernel| !kernel.is_oracle()) {
-        trials.push(Trial::new(kernel, setup, epoch)?);
+    let mut rivals: Vec<_> = usable(algorithm, setup).filter(|kernel| !kernel.is_oracle()).collect();
+    if rivals.is_empty() {
+        rivals.extend(kernels(algorithm).filter(|kernel| kernel.is_oracle()));
     }
-    if trials.is_empty() {
-        for kernel in kernels(algorithm).filter(|kernel| kernel.is_oracle()) {
-            trials.push(Trial::new(kernel, setup, epoch)?);
+    // In turns, so that a noisy moment of the machine meets all of them.
+    let (rounds, time, threads) = match epoch {
+        Some(_) => (5, Duration::from_millis(60), threads.max(1)),
+        None => (2, Duration::from_millis(3), 1),
+    };
+    let mut rates = vec![Vec::with_capacity(rounds); rivals.len()];
+    // One that is alone needs no measuring, only to be tried.
+    for _ in 0..if rivals.len() > 1 { rounds } else { 1 } {
+        for (kernel, rates) in rivals.iter().zip(&mut rates) {
+            rates.push(round(kernel, setup, epoch, threads, time)?);
         }
     }
-    // In turns, so that a noisy moment of the machine meets all of them; the best round counts,
-    // because noise only ever slows down.
-    if trials.len() > 1 {
-        let (rounds, time) = if epoch.is_some() { (5, 30) } else { (2, 3) };
-        for _ in 0..rounds {
-            for trial in &mut trials {
-                trial.run(Duration::from_millis(time));
-            }
-        }
-    }
-    let mut ranking: Vec<_> = trials.iter().map(|t| (t.kernel, HashRate::from_hps(t.best_hps))).collect();
+    let mut ranking: Vec<_> = rivals
+        .into_iter()
+        .zip(rates)
+        .map(|(kernel, mut rates)| {
+            rates.sort_by(f64::total_cmp);
+            // What slows a kernel down that only computes is noise, and its best round counts. How much others
+            // leave of caches and memory will be the same later: the middle counts.
+            let at = if epoch.is_some() { rates.len() / 2 } else { rates.len() - 1 };
+            (kernel, HashRate::from_hps(rates[at]))
+        })
+        .collect();
     ranking.sort_by(|a, b| b.1.hps().total_cmp(&a.1.hps()));
     Ok(ranking)
+}
+
+/// The hashes a second of a kernel on so many threads at once. Its memory is given back, so that all rivals find
+/// the same huge pages free.
+fn round(
+    kernel: &'static Kernel,
+    setup: &Setup,
+    epoch: Option<&Arc<Epoch>>,
+    threads: usize,
+    time: Duration,
+) -> Result<f64, KernelError> {
+    let trials: Vec<_> = (0..threads).map(|_| Trial::new(kernel, setup, epoch)).collect::<Result<_, _>>()?;
+    Ok(thread::scope(|scope| {
+        let mut rest = trials.into_iter();
+        let own = rest.next();
+        let others: Vec<_> = rest.map(|trial| scope.spawn(move || trial.run(time))).collect();
+        let own = own.map_or(0.0, |trial| trial.run(time));
+        // A scanner that panics is not fast.
+        own + others.into_iter().map(|other| other.join().unwrap_or(0.0)).sum::<f64>()
+    }))
 }
 
 /// The kernels that work under this setup, in the table's order.
@@ -113,18 +149,15 @@ impl TuningCache {
         self.path.as_deref()
     }
 
-    fn recall(&self, machine: &str, algorithm: Algorithm) -> Option<String> {
-        Some(self.read()?.machines.get(machine)?.get(algorithm.name())?.clone())
+    fn recall(&self, machine: &str, entry: &str) -> Option<String> {
+        Some(self.read()?.machines.get(machine)?.get(entry)?.clone())
     }
 
-    fn remember(&self, machine: &str, algorithm: Algorithm, kernel: &str) -> std::io::Result<()> {
+    fn remember(&self, machine: &str, entry: &str, kernel: &str) -> std::io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         // A file that cannot be read as ours is replaced.
         let mut file = self.read().unwrap_or_default();
-        file.machines
-            .entry(machine.to_owned())
-            .or_default()
-            .insert(algorithm.name().to_owned(), kernel.to_owned());
+        file.machines.entry(machine.to_owned()).or_default().insert(entry.to_owned(), kernel.to_owned());
         let text = serde_json::to_string_pretty(&file)?;
         write_whole(path, text.as_bytes())
     }
@@ -134,7 +167,7 @@ impl TuningCache {
     }
 }
 
-/// Machine → algorithm → kernel.
+/// Machine → algorithm and threads → kernel.
 #[derive(Default, Serialize, Deserialize)]
 struct TuningFile {
     machines: BTreeMap<String, BTreeMap<String, String>>,
@@ -146,11 +179,18 @@ fn fingerprint(setup: &Setup) -> String {
     format!("otedama {} on {} with {}", env!("CARGO_PKG_VERSION"), setup.cpu.brand(), isas.join("+"))
 }
 
+/// What an algorithm's kernel is remembered by: threads matter where they share memory.
+fn entry(algorithm: Algorithm, threads: usize) -> String {
+    match algorithm.spec().epoch {
+        EpochKind::None => algorithm.name().to_owned(),
+        _ if threads <= 1 => algorithm.name().to_owned(),
+        _ => format!("{algorithm} on {threads} threads"),
+    }
+}
+
 struct Trial {
-    kernel: &'static Kernel,
     scanner: Box<dyn Scanner>,
     space: SearchSpace,
-    best_hps: f64,
 }
 
 impl Trial {
@@ -166,10 +206,11 @@ impl Trial {
         let mut space = job.space();
         space.versions.count = space.versions.count.min(scanner.info().max_versions).min(64);
         space.nonces = NonceRange { start: 0, count: scanner.info().lanes as u64 };
-        Ok(Trial { kernel, scanner, space, best_hps: 0.0 })
+        Ok(Trial { scanner, space })
     }
 
-    fn run(&mut self, time: Duration) {
+    /// The hashes a second.
+    fn run(mut self, time: Duration) -> f64 {
         let (stop, mut found) = (StopFlag::new(), Candidates::with_capacity(64));
         let begun = Instant::now();
         let mut tried = 0;
@@ -179,7 +220,7 @@ impl Trial {
             }
             self.space.nonces.start += self.space.nonces.count;
         }
-        self.best_hps = self.best_hps.max(HashRate::new(tried, begun.elapsed().as_secs_f64()).hps());
+        HashRate::new(tried, begun.elapsed().as_secs_f64()).hps()
     }
 }
 
@@ -218,15 +259,15 @@ mod tests {
     fn what_was_measured_is_recalled_for_its_machine_and_algorithm_only() {
         let scratch = Scratch::new("recall");
         let cache = scratch.cache();
-        assert_eq!(cache.recall("here", Algorithm::Sha256d), None);
-        cache.remember("here", Algorithm::Sha256d, "sha256d-avx2").unwrap();
-        cache.remember("here", Algorithm::Scrypt, "scrypt-portable").unwrap();
-        cache.remember("there", Algorithm::Sha256d, "sha256d-portable").unwrap();
-        assert_eq!(cache.recall("here", Algorithm::Sha256d).as_deref(), Some("sha256d-avx2"));
-        assert_eq!(cache.recall("here", Algorithm::Scrypt).as_deref(), Some("scrypt-portable"));
-        assert_eq!(cache.recall("there", Algorithm::Sha256d).as_deref(), Some("sha256d-portable"));
-        assert_eq!(cache.recall("there", Algorithm::Scrypt), None);
-        assert_eq!(TuningCache::none().recall("here", Algorithm::Sha256d), None);
+        assert_eq!(cache.recall("here", "sha256d"), None);
+        cache.remember("here", "sha256d", "sha256d-avx2").unwrap();
+        cache.remember("here", "scrypt", "scrypt-portable").unwrap();
+        cache.remember("there", "sha256d", "sha256d-portable").unwrap();
+        assert_eq!(cache.recall("here", "sha256d").as_deref(), Some("sha256d-avx2"));
+        assert_eq!(cache.recall("here", "scrypt").as_deref(), Some("scrypt-portable"));
+        assert_eq!(cache.recall("there", "sha256d").as_deref(), Some("sha256d-portable"));
+        assert_eq!(cache.recall("there", "scrypt"), None);
+        assert_eq!(TuningCache::none().recall("here", "sha256d"), None);
         // No draft is left beside the file.
         let files: Vec<_> = fs::read_dir(cache.path().unwrap().parent().unwrap()).unwrap().collect();
         assert_eq!(files.len(), 1, "{files:?}");
@@ -236,17 +277,15 @@ mod tests {
     fn readers_never_see_half_a_file_while_others_write() {
         let scratch = Scratch::new("atomic");
         let cache = scratch.cache();
-        cache.remember("here", Algorithm::Sha256d, "sha256d-portable").unwrap();
+        cache.remember("here", "sha256d", "sha256d-portable").unwrap();
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for machine in 0..50 {
-                    cache
-                        .remember(&format!("machine {machine}"), Algorithm::Scrypt, "scrypt-portable")
-                        .unwrap();
+                    cache.remember(&format!("machine {machine}"), "scrypt", "scrypt-portable").unwrap();
                 }
             });
             while !writer.is_finished() {
-                let recalled = cache.recall("here", Algorithm::Sha256d);
+                let recalled = cache.recall("here", "sha256d");
                 assert_eq!(recalled.as_deref(), Some("sha256d-portable"));
             }
         });
@@ -261,7 +300,7 @@ mod tests {
                 let cache = &cache;
                 scope.spawn(move || {
                     for _ in 0..25 {
-                        cache.remember(&machine.to_string(), Algorithm::Sha256d, "sha256d-portable").unwrap();
+                        cache.remember(&machine.to_string(), "sha256d", "sha256d-portable").unwrap();
                     }
                 });
             }
@@ -275,8 +314,26 @@ mod tests {
         let scratch = Scratch::new("used");
         let (cache, setup) = (scratch.cache(), Setup::detect());
         // Never the fastest where there is any other, so it can only come from the file.
-        cache.remember(&fingerprint(&setup), Algorithm::Sha256d, "sha256d-portable").unwrap();
-        assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
+        cache.remember(&fingerprint(&setup), "sha256d", "sha256d-portable").unwrap();
+        assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None, 1).unwrap().name(), "sha256d-portable");
+    }
+
+    #[test]
+    fn what_shares_memory_is_remembered_by_its_threads() {
+        let scratch = Scratch::new("threads");
+        let (cache, setup) = (scratch.cache(), Setup::detect());
+        let machine = fingerprint(&setup);
+        for (threads, kernel) in [(1, "randomx-jit-x2"), (16, "randomx-jit-x1"), (3, "randomx-jit-x4")] {
+            cache.remember(&machine, &entry(Algorithm::RandomXV1, threads), kernel).unwrap();
+        }
+        if kernels(Algorithm::RandomXV1)
+            .any(|kernel| !kernel.is_oracle() && kernel.obstacle(&setup).is_none())
+        {
+            let name = |threads| best(Algorithm::RandomXV1, &setup, &cache, None, threads).unwrap().name();
+            assert_eq!([1, 3, 16].map(name), ["randomx-jit-x2", "randomx-jit-x4", "randomx-jit-x1"]);
+        }
+        assert_eq!(entry(Algorithm::Sha256d, 16), "sha256d");
+        assert_eq!(entry(Algorithm::Ethash, 2), "ethash on 2 threads");
     }
 
     #[test]
@@ -284,17 +341,17 @@ mod tests {
         let scratch = Scratch::new("wrong");
         let (cache, setup) = (scratch.cache(), baseline());
         let path = cache.path().unwrap();
-        let right = || cache.recall(&fingerprint(&setup), Algorithm::Sha256d);
+        let right = || cache.recall(&fingerprint(&setup), "sha256d");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for broken in ["", "{", "[]", "{\"machines\": 7}", "\u{0}\u{1}"] {
             fs::write(path, broken).unwrap();
-            assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
+            assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None, 1).unwrap().name(), "sha256d-portable");
             assert_eq!(right().as_deref(), Some("sha256d-portable"), "after {broken:?}");
         }
         // No kernel, another algorithm's kernel, one that this CPU cannot run.
         for name in ["sha256d-abacus", "scrypt-portable", "sha256d-avx2", ""] {
-            cache.remember(&fingerprint(&setup), Algorithm::Sha256d, name).unwrap();
-            assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
+            cache.remember(&fingerprint(&setup), "sha256d", name).unwrap();
+            assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None, 1).unwrap().name(), "sha256d-portable");
             assert_eq!(right().as_deref(), Some("sha256d-portable"), "after {name:?}");
         }
     }
@@ -306,12 +363,12 @@ mod tests {
         // A file where a folder should be: not even root can write below it.
         fs::write(scratch.0.join("deep"), "in the way").unwrap();
         let (cache, setup) = (scratch.cache(), baseline());
-        assert!(cache.remember("here", Algorithm::Sha256d, "sha256d-portable").is_err());
-        assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None).unwrap().name(), "sha256d-portable");
+        assert!(cache.remember("here", "sha256d", "sha256d-portable").is_err());
+        assert_eq!(best(Algorithm::Sha256d, &setup, &cache, None, 1).unwrap().name(), "sha256d-portable");
         // A folder where the file should be: the draft is not left behind.
         fs::remove_file(scratch.0.join("deep")).unwrap();
         fs::create_dir_all(cache.path().unwrap()).unwrap();
-        assert!(cache.remember("here", Algorithm::Sha256d, "sha256d-portable").is_err());
+        assert!(cache.remember("here", "sha256d", "sha256d-portable").is_err());
         assert_eq!(fs::read_dir(scratch.0.join("deep")).unwrap().count(), 1);
     }
 
@@ -329,16 +386,16 @@ mod tests {
     #[test]
     fn every_kernel_that_runs_here_but_the_oracle_is_ranked_fastest_first() {
         let setup = Setup::detect();
-        let ranking = rank(Algorithm::Sha256d, &setup, None).unwrap();
+        let ranking = rank(Algorithm::Sha256d, &setup, None, 2).unwrap();
         let fast = |kernel: &&Kernel| kernel.runs_on(&setup.cpu) && !kernel.is_oracle();
         let here = kernels(Algorithm::Sha256d).filter(fast).count();
         assert_eq!(ranking.len(), here.max(1));
         let alone =
-            rank(Algorithm::Sha256d, &Setup { cpu: setup.cpu.only(&[]), ..setup.clone() }, None).unwrap();
+            rank(Algorithm::Sha256d, &Setup { cpu: setup.cpu.only(&[]), ..setup.clone() }, None, 1).unwrap();
         assert!(alone.len() == 1 && alone[0].0.is_oracle());
         assert!(ranking.is_sorted_by(|a, b| a.1.hps() >= b.1.hps()), "{ranking:?}");
         // Without an epoch there is nothing to measure with: the table's order decides.
-        let guess = best(Algorithm::Ethash, &setup, &TuningCache::none(), None).unwrap();
+        let guess = best(Algorithm::Ethash, &setup, &TuningCache::none(), None, 1).unwrap();
         assert_eq!(guess.name(), usable(Algorithm::Ethash, &setup).next().unwrap().name());
     }
 }

@@ -88,13 +88,13 @@ pub unsafe extern "C" fn otedama_bench(
         let roll_version = !flag(config.fixed_version, "config->fixed_version")?;
         let threads = checked_threads(config.threads)?;
         let allowed = Allowed::at(config.setup)?;
-        let kernel = allowed.kernel(algorithm, text!(config.kernel), epoch.as_ref())?;
+        let topology = Topology::detect();
+        let pins = topology.pins((threads > 0).then_some(threads));
+        let kernel = allowed.kernel(algorithm, text!(config.kernel), epoch.as_ref(), pins.len())?;
         if epoch.is_none() && algorithm.spec().epoch != otedama_core::algorithm::EpochKind::None {
             let message = format!("{algorithm} needs an epoch: config->epoch is NULL");
             return Err(Failure::new(OTEDAMA_NO_EPOCH, message));
         }
-        let topology = Topology::detect();
-        let pins = topology.pins((threads > 0).then_some(threads));
         let worker = |cpu| Worker::on_cpu(kernel, cpu, near(&allowed.setup, &topology, cpu));
         let workers = pins.into_iter().map(worker).collect();
         let time = Duration::from_millis(config.milliseconds.into());

@@ -239,31 +239,32 @@ impl Allowed {
         if self.setup.compile { ItemsBy::Compiler } else { ItemsBy::Interpreter }
     }
 
-    /// The kernel of this name, or the fastest here.
+    /// The kernel of this name, or the fastest here on so many threads at once.
     pub(crate) fn kernel(
         &self,
         algorithm: Algorithm,
         name: Option<&str>,
         epoch: Option<&Arc<Epoch>>,
+        threads: usize,
     ) -> Answer<&'static Kernel> {
         if let Some(name) = name {
             return Ok(scan::kernel(algorithm, name)?);
         }
         if self.tuning.path().is_some() {
-            return Ok(tune::best(algorithm, &self.setup, &self.tuning, epoch)?);
+            return Ok(tune::best(algorithm, &self.setup, &self.tuning, epoch, threads)?);
         }
         // Measured once in a process, or once more when there is a dataset to measure with.
-        type Measured = HashMap<(Algorithm, Vec<Isa>, bool, Option<Depth>), &'static Kernel>;
+        type Measured = HashMap<(Algorithm, Vec<Isa>, bool, Option<Depth>, usize), &'static Kernel>;
         static MEASURED: Mutex<Option<Measured>> = Mutex::new(None);
         let depth = epoch.map(|epoch| epoch.depth());
-        let key = (algorithm, self.setup.cpu.isas(), self.setup.compile, depth);
+        let key = (algorithm, self.setup.cpu.isas(), self.setup.compile, depth, threads);
         // Held while measuring: two measurements at once would spoil each other.
         let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
         let measured = measured.get_or_insert_default();
         if let Some(kernel) = measured.get(&key) {
             return Ok(kernel);
         }
-        let kernel = tune::best(algorithm, &self.setup, &self.tuning, epoch)?;
+        let kernel = tune::best(algorithm, &self.setup, &self.tuning, epoch, threads)?;
         measured.insert(key, kernel);
         Ok(kernel)
     }

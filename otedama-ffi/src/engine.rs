@@ -172,7 +172,7 @@ pub unsafe extern "C" fn otedama_engine_start(
         let allowed = Allowed::at(config.setup)?;
         let topology = Topology::detect();
         let pins = pins(&config, &topology)?;
-        let kernel = allowed.kernel(algorithm, text!(config.kernel), epoch.as_ref())?;
+        let kernel = allowed.kernel(algorithm, text!(config.kernel), epoch.as_ref(), pins.len())?;
         let workers = workers(algorithm, kernel, &allowed.setup, &topology, &pins)?;
         let userdata = Userdata::new(userdata);
         let one_at_a_time = Mutex::new(());

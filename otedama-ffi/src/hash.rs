@@ -72,7 +72,7 @@ pub unsafe extern "C" fn otedama_hasher_new(
         let setup = Allowed::new(&record!(setup or default))?;
         let mut out = out!(out_hasher);
         check_epoch(algorithm, epoch.as_deref())?;
-        let kernel = setup.kernel(algorithm, kernel, epoch.as_ref())?;
+        let kernel = setup.kernel(algorithm, kernel, epoch.as_ref(), 1)?;
         out.put(handle::own(BoundHasher { hasher: kernel.hasher(&setup.setup)?, epoch })?);
         Ok(())
     })

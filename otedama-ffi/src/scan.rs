@@ -177,7 +177,7 @@ pub unsafe extern "C" fn otedama_scanner_new(
         let (kernel, epoch) = (text!(kernel), handle::shared_or_none(epoch, "epoch")?);
         let setup = Allowed::new(&record!(setup or default))?;
         let mut out = out!(out_scanner);
-        let scanner = setup.kernel(algorithm, kernel, epoch.as_ref())?.scanner(&setup.setup)?;
+        let scanner = setup.kernel(algorithm, kernel, epoch.as_ref(), 1)?.scanner(&setup.setup)?;
         out.put(handle::own(BoundScanner { scanner, job: None, found: Candidates::with_capacity(0) })?);
         Ok(())
     })

@@ -52,7 +52,7 @@ pub unsafe extern "C" fn otedama_verifier_new(
         let setup = Allowed::new(&record!(setup or default))?;
         let mut out = out!(out_verifier);
         let kernel = match kernel {
-            Some(name) => setup.kernel(algorithm, Some(name), None)?,
+            Some(name) => setup.kernel(algorithm, Some(name), None, 1)?,
             None => prover(algorithm, &setup.setup)?,
         };
         out.put(handle::own(Worker(Verifier::new(kernel, setup.setup).worker()?))?);

@@ -55,13 +55,13 @@ impl Engine {
         let queue = Arc::new(Queue::default());
         let (engine, kernel, threads) = py.detach(|| {
             let setup = Setup::detect();
+            let setups = worker_setups(threads)?;
             let kernel = match kernel {
                 Some(name) => scan::kernel(algorithm, name),
-                None => tune::best(algorithm, &setup, &TuningCache::user(), job.epoch.as_ref()),
+                None => tune::best(algorithm, &setup, &TuningCache::user(), job.epoch.as_ref(), setups.len()),
             };
             let kernel = kernel.map_err(error::kernel)?;
             let prover = scan::prover(algorithm, &setup).map_err(error::kernel)?;
-            let setups = worker_setups(threads)?;
             let threads = setups.len();
             let workers = setups.into_iter().map(|(cpu, setup)| {
                 let verifier = Verifier::new(prover, setup.clone());

@@ -166,7 +166,7 @@ fn narrow(algorithm: Algorithm) -> Result<Box<dyn Hasher>, KernelError> {
 /// The hasher of the fastest kernel.
 fn wide(algorithm: Algorithm, epoch: Option<&Arc<epoch::Epoch>>) -> Result<Box<dyn Hasher>, KernelError> {
     let setup = Setup::detect();
-    tune::best(algorithm, &setup, &TuningCache::user(), epoch)?.hasher(&setup)
+    tune::best(algorithm, &setup, &TuningCache::user(), epoch, 1)?.hasher(&setup)
 }
 
 fn one(

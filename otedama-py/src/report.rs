@@ -60,15 +60,16 @@ pub(crate) fn measure<'py>(
     let mut raised: PyResult<()> = Ok(());
     let measured = py.detach(|| {
         let setup = Setup::detect();
+        let setups = worker_setups(threads)?;
         let kernel = match kernel {
             Some(name) => scan::kernel(algorithm, name),
-            None => tune::best(algorithm, &setup, &TuningCache::user(), epoch.as_ref()),
+            None => tune::best(algorithm, &setup, &TuningCache::user(), epoch.as_ref(), setups.len()),
         };
         let kernel = kernel.map_err(error::kernel)?;
         let worker = |(cpu, setup)| Worker::on_cpu(kernel, cpu, setup);
         let plan = Plan {
             algorithm,
-            workers: worker_setups(threads)?.into_iter().map(worker).collect(),
+            workers: setups.into_iter().map(worker).collect(),
             time: Duration::from_secs_f64(seconds),
             roll_version: true,
             epoch: epoch.as_ref().map(Arc::clone),

@@ -149,7 +149,7 @@ impl State {
         let algorithm = job.algorithm();
         let kernel = match kernel {
             Some(name) => scan::kernel(algorithm, name),
-            None => tune::best(algorithm, &setup, &TuningCache::user(), epoch),
+            None => tune::best(algorithm, &setup, &TuningCache::user(), epoch, 1),
         };
         let mut scanner = kernel.and_then(|kernel| kernel.scanner(&setup)).map_err(error::kernel)?;
         scanner.load(job, epoch).map_err(error::scanning)?;

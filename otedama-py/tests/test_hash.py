@@ -105,7 +105,7 @@ def test_missing_and_wrong_epochs_are_said(ethash: otedama.Epoch, randomx: oteda
         otedama.hash("randomx", b"")
     with pytest.raises(otedama.EpochError, match="was given"):
         otedama.hash("randomx", b"", epoch=ethash)
-    with pytest.raises(otedama.EpochError, match="block 30000 is of Ethash epoch 1: Ethash epoch 0 was given"):
+    with pytest.raises(otedama.EpochError, match="block 30000 is of ethash epoch 1: ethash epoch 0 was given"):
         otedama.hash("ethash", bytes(32), epoch=ethash, nonce=0, height=30_000)
     with pytest.raises(otedama.EpochError, match="was given"):
         otedama.hash_many("ethash", bytes(32), epoch=randomx, nonces=[0])

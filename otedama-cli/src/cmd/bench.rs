@@ -35,12 +35,12 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     let on_cpu = chosen.cpu;
     #[cfg(not(feature = "gpu"))]
     let on_cpu = true;
+    let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
     for &algorithm in algorithms.iter().filter(|_| on_cpu) {
-        chosen_kernels(algorithm, args, &machine, None)?;
+        chosen_kernels(algorithm, args, &machine, None, cpus.len())?;
     }
     // A device makes its own dataset.
     let depth = if on_cpu { args.mode.into() } else { Depth::Light };
-    let cpus = machine.worker_cpus(args.threads, &args.cpus)?;
     let interrupted = cmd::interrupt_flag()?;
 
     let (mut results, mut memories) = (Vec::new(), Vec::new());
@@ -58,8 +58,11 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
             }
             _ => None,
         };
-        let kernels =
-            if on_cpu { chosen_kernels(algorithm, args, &machine, epoch.as_ref())? } else { Vec::new() };
+        let kernels = if on_cpu {
+            chosen_kernels(algorithm, args, &machine, epoch.as_ref(), cpus.len())?
+        } else {
+            Vec::new()
+        };
         for (kernel, skipped) in kernels {
             if let Some(reason) = skipped {
                 eprintln!("skipped {}: {reason}", kernel.name());
@@ -187,19 +190,20 @@ fn algorithms(args: &BenchArgs) -> Result<Vec<Algorithm>, Failure> {
     Ok(algorithms)
 }
 
-/// Which kernels to measure; beside those that cannot run here, why.
+/// Which kernels to measure on so many threads; beside those that cannot run here, why.
 fn chosen_kernels(
     algorithm: Algorithm,
     args: &BenchArgs,
     machine: &Machine,
     epoch: Option<&Arc<Epoch>>,
+    threads: usize,
 ) -> Result<Vec<(&'static Kernel, Option<String>)>, Failure> {
     if args.kernel.as_deref() != Some("all") {
         // Which one is fastest cannot be told before there is an epoch.
         if args.kernel.is_none() && epoch.is_none() && algorithm.spec().epoch != EpochKind::None {
             return Ok(Vec::new());
         }
-        return Ok(vec![(machine.kernel(algorithm, args.kernel.as_deref(), epoch)?, None)]);
+        return Ok(vec![(machine.kernel(algorithm, args.kernel.as_deref(), epoch, threads)?, None)]);
     }
     let row = |kernel: &'static Kernel| {
         let reason = kernel.needs().filter(|&isa| !machine.setup.cpu.has(isa)).map_or_else(

@@ -5,12 +5,14 @@ use std::path::Path;
 use otedama_pool::config::{self, Config, Overrides};
 
 use crate::args::{ConfigCheckArgs, ConfigCommand};
+use crate::cmd::serve::chains::known_coins;
 use crate::failure::{Failure, Outcome, usage};
 use crate::show;
 
 pub(crate) fn run(command: &ConfigCommand) -> Outcome {
     let ConfigCommand::Check(ConfigCheckArgs { file, set }) = command;
     let config = load(file, set)?;
+    known_coins(&config, file)?;
     show::print_line(&format!(
         "{} is fine: miners at {}, {} coins, {} pools to mine for",
         file.display(),

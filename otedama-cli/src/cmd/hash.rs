@@ -43,7 +43,7 @@ pub(crate) fn run(command: &HashCommand, machine: &MachineArgs) -> Outcome {
     let mut function = match command {
         HashCommand::Scrypt(args) => Function::scrypt(args, &machine)?,
         HashCommand::Sha256d(_) => {
-            let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None)?;
+            let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None, 1)?;
             Function::Kernel { hasher: kernel.hasher(&machine.setup)?, epoch: None }
         }
         HashCommand::Randomx(args) => {
@@ -73,7 +73,7 @@ fn hash_sealed(
 ) -> Outcome {
     let (key, height) = epochs::era(algorithm, &EraArgs { key: None, height, epoch })?;
     let header_hash = cmd::hash256("header hash", &args.header_hash)?;
-    let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None)?;
+    let kernel = machine.kernel(algorithm, args.kernel.as_deref(), None, 1)?;
     let mut hasher = kernel.hasher(&machine.setup)?;
     let epochs = key.and_then(|key| Some((key, Epochs::of(key.algorithm, machine)?)));
     let Some((key, epochs)) = epochs else { return Err(epochs::none(algorithm)) };
@@ -114,7 +114,7 @@ impl Function {
         if !mining {
             return Ok(Function::Scrypt { params, salt, mining: None });
         }
-        let hasher = machine.kernel(Algorithm::Scrypt, kernel, None)?.hasher(&machine.setup)?;
+        let hasher = machine.kernel(Algorithm::Scrypt, kernel, None, 1)?.hasher(&machine.setup)?;
         Ok(match kernel {
             // A kernel asked for by name does the work or refuses it; nothing else takes its place.
             Some(_) => Function::Kernel { hasher, epoch: None },
@@ -128,7 +128,7 @@ impl Function {
             return Err(epochs::none(algorithm));
         };
         // A bad kernel name is said before the epoch is built.
-        let kernel = machine.kernel(algorithm, args.common.kernel.as_deref(), None)?;
+        let kernel = machine.kernel(algorithm, args.common.kernel.as_deref(), None, 1)?;
         let hasher = kernel.hasher(&machine.setup)?;
         let interrupted = cmd::interrupt_flag()?;
         let epoch = epochs.build_or_lighter(&key, args.mode.into(), &interrupted)?;

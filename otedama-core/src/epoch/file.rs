@@ -483,7 +483,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .ends_with("holds another epoch: expected Ethash epoch 8; it must be built again")
+                .ends_with("holds another epoch: expected ethash epoch 8; it must be built again")
         );
 
         let folder = changed("size", |_| {});

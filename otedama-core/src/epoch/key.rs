@@ -59,8 +59,8 @@ impl EpochKey {
 impl fmt::Display for EpochKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.seed {
-            EpochSeed::Number(number) => write!(f, "{:?} epoch {number}", self.algorithm),
-            EpochSeed::Bytes(bytes) => write!(f, "{:?} key {bytes:?}", self.algorithm),
+            EpochSeed::Number(number) => write!(f, "{} epoch {number}", self.algorithm),
+            EpochSeed::Bytes(bytes) => write!(f, "{} key {bytes:?}", self.algorithm),
         }
     }
 }
@@ -107,7 +107,7 @@ mod tests {
         assert_ne!(key(b"ab"), EpochKey::bytes(Algorithm::RandomXV2, b"ab").unwrap());
         assert_eq!(SeedBytes::new(&[7; 60]).unwrap().len(), 60);
         assert_eq!(SeedBytes::new(&[7; 61]), Err(SeedTooLong { len: 61 }));
-        assert_eq!(key(b"\x01\xff").to_string(), "RandomXV1 key 01ff");
-        assert_eq!(EpochKey::number(Algorithm::Ethash, 7).to_string(), "Ethash epoch 7");
+        assert_eq!(key(b"\x01\xff").to_string(), "randomx key 01ff");
+        assert_eq!(EpochKey::number(Algorithm::Ethash, 7).to_string(), "ethash epoch 7");
     }
 }

@@ -227,7 +227,7 @@ fn what_a_user_holds_counts_and_can_be_found_again() {
     assert_eq!(error, EpochError::Budget { key: epoch(6), wanted, budget, held: in_use });
     assert!(error.is_retryable());
     let text = error.to_string();
-    assert!(text.starts_with("Ethash epoch 6 needs 1049216 more bytes, and 1180288 of the budget"), "{text}");
+    assert!(text.starts_with("ethash epoch 6 needs 1049216 more bytes, and 1180288 of the budget"), "{text}");
     // The light part of 6 is there all the same, and 5, which the store let go, is found with its user.
     assert_eq!(get(&store, &toy, &epoch(6), Depth::Light).unwrap().depth(), Depth::Light);
     assert!(Arc::ptr_eq(&held, &get(&store, &toy, &epoch(5), Depth::Full).unwrap()));

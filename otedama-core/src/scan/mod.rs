@@ -17,6 +17,7 @@ use crate::job::{Candidate, Job, JobError, SearchSpace};
 
 #[cfg(feature = "gpu")]
 pub use gpu::{GpuOptions, gpu_scanner};
+pub use sha256d::double_digest;
 pub use table::{Kernel, KernelError, Setup, kernel, kernels, oracle, prover};
 #[cfg(feature = "gpu")]
 pub use watched::watched;

@@ -468,7 +468,7 @@ mod tests {
             let other = epoch(key(Algorithm::RandomXV1, b"other"));
             assert_eq!(
                 refused(&job(Some(mine)), Some(&other)),
-                "job needs RandomXV1 key 6d696e65: RandomXV1 key 6f74686572 was given"
+                "job needs randomx key 6d696e65: randomx key 6f74686572 was given"
             );
             let foreign = epoch(key(Algorithm::RandomXV2, b"mine"));
             assert!(refused(&job(None), Some(&foreign)).contains("needs the epoch"));
@@ -490,7 +490,7 @@ mod tests {
             };
             assert_eq!(hash(None), "randomx needs an epoch: none was given");
             let refusal = hash(Some(&foreign));
-            assert!(refusal.contains("RandomXV2 key 6d696e65 was given"), "{refusal}");
+            assert!(refusal.contains("randomx-v2 key 6d696e65 was given"), "{refusal}");
         }
     }
 
@@ -503,7 +503,7 @@ mod tests {
                 assert!(matches!(row.hasher(&forbidden), Err(KernelError::Code { .. })));
             }
             assert!(prover(algorithm, &forbidden).unwrap().is_oracle());
-            let best = crate::tune::best(algorithm, &forbidden, &crate::tune::TuningCache::none(), None);
+            let best = crate::tune::best(algorithm, &forbidden, &crate::tune::TuningCache::none(), None, 1);
             assert!(best.unwrap().is_oracle());
         }
         assert!(kernel(Algorithm::RandomXV1, "jit-x2").is_ok());

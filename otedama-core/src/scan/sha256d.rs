@@ -1,13 +1,16 @@
 //! Searching and hashing SHA256d with any of its kernels.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Attempt, Candidates, HashError, Hasher, ScanEnd, ScanError, Scanned, Scanner, ScannerInfo, StopFlag,
     check_attempts, check_scan,
 };
+#[cfg(target_arch = "x86_64")]
+use crate::algo::sha256d::ShaNiKernel;
 use crate::algo::sha256d::{Hits, Kernel, Search};
 use crate::algorithm::Algorithm;
+use crate::cpu::Cpu;
 use crate::epoch::Epoch;
 use crate::hash256::Digest;
 use crate::job::{Candidate, Job, SearchSpace, VersionRange, Work, version_of};
@@ -22,6 +25,22 @@ const ATTEMPTS_PER_CALL: u32 = 1 << 14;
 
 /// How many messages are gathered on the stack for one call of a kernel.
 const GATHER: usize = 64;
+
+/// SHA256d of one message, by the SHA extensions where this CPU has them: for what a share costs besides its own hash,
+/// the coinbase and the way up to the merkle root. A fifth of the time of [`sha256::double_digest`], which it equals.
+pub fn double_digest(message: &[u8]) -> [u8; 32] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static SHA_NI: OnceLock<Option<ShaNiKernel>> = OnceLock::new();
+        let kernel = SHA_NI.get_or_init(|| Cpu::detect().sha_ni().map(ShaNiKernel::new));
+        if let Some(mut kernel) = *kernel {
+            let mut digest = [[0; 32]];
+            kernel.hash_many(&[message], &mut digest);
+            return digest[0];
+        }
+    }
+    sha256::double_digest(message)
+}
 
 pub(super) fn scanner(name: &'static str, kernel: Box<dyn Kernel>) -> Box<dyn Scanner> {
     let lanes = kernel.lanes();
@@ -196,5 +215,18 @@ impl Hasher for Sha256dHasher {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_message_hashes_to_the_double_digest() {
+        let message: Vec<u8> = (0..300_u32).map(|i| ((i * 167) >> 3) as u8).collect();
+        for len in 0..message.len() {
+            assert_eq!(double_digest(&message[..len]), sha256::double_digest(&message[..len]), "{len} bytes");
+        }
     }
 }

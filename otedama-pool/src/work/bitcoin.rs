@@ -7,7 +7,7 @@
 //!   version  = (job's version & !mask) | (version bits & mask)             BIP 310
 //! ```
 
-use otedama_core::algo::sha256d;
+use otedama_core::scan::double_digest;
 use otedama_core::{Algorithm, Difficulty, Hash256, Job, JobId, Target, VersionMask};
 
 use super::WorkError;
@@ -31,7 +31,7 @@ pub fn coinbase(job: &Notify, extranonce1: &[u8], extranonce2: &[u8]) -> Vec<u8>
 
 /// The merkle root over a coinbase and its siblings, in the hash's output order, as it lies in the header.
 pub fn merkle_root(coinbase: &[u8], branch: &[Hash256]) -> Hash256 {
-    let leaf = sha256d::double_digest(coinbase);
+    let leaf = double_digest(coinbase);
     Hash256::from_raw(branch.iter().fold(leaf, |node, sibling| pair(&node, sibling.as_raw())))
 }
 
@@ -53,7 +53,7 @@ fn pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     let mut both = [0; 64];
     both[..32].copy_from_slice(left);
     both[32..].copy_from_slice(right);
-    sha256d::double_digest(&both)
+    double_digest(&both)
 }
 
 /// The header of a share.
@@ -99,7 +99,7 @@ pub fn fingerprint(job: &Notify, extranonce1: &[u8]) -> Hash256 {
         bytes.extend_from_slice(part);
     }
     job.branch.iter().for_each(|sibling| bytes.extend_from_slice(sibling.as_raw()));
-    Hash256::from_raw(sha256d::double_digest(&bytes))
+    Hash256::from_raw(double_digest(&bytes))
 }
 
 /// What a pool accepts at a difficulty: the exact target and 2^-32 of it more, because many miners
@@ -130,7 +130,7 @@ mod tests {
         for count in 0..40u8 {
             let ids: Vec<_> = (1..=count).map(|i| Hash256::from_raw([i; 32])).collect();
             let branch = merkle_branch(&ids);
-            let mut leaves = vec![sha256d::double_digest(coinbase)];
+            let mut leaves = vec![double_digest(coinbase)];
             leaves.extend(ids.iter().map(|id| *id.as_raw()));
             assert_eq!(merkle_root(coinbase, &branch).as_raw(), &naive_root(leaves), "{count} transactions");
         }

@@ -84,17 +84,7 @@ pub(super) fn run(args: &ServeArgs, machine: &Machine, file: &Path) -> Outcome {
             "--listen is for one coin: give each its own address as `listen` in the configuration",
         ));
     }
-    let coins = config.coins.iter().map(known).collect::<Result<Vec<_>, _>>()?;
-    for (coin, wanted) in coins.iter().zip(&config.coins) {
-        if let (Kind::Ethereum(_), Some(at)) = (&coin.kind, &wanted.wallet) {
-            return Err(usage(format!(
-                "{}: {coin}: no wallet of Ethereum's family is spoken to yet: remove `wallet` ({}); balances grow, and \
-                 `ledger show` has them",
-                file.display(),
-                at.url
-            )));
-        }
-    }
+    let coins = known_coins(&config, file)?;
     let runtime = Runtime::new()?;
     let _inside = runtime.enter();
 
@@ -332,6 +322,25 @@ fn news<N: ChainNode>(json: bool, coin: String, group: &NodeGroup<N>) -> impl Fu
             }
         }
     }
+}
+
+/// The coins of a configuration, in its order; refused are those that cannot be served as they are asked for.
+pub(in crate::cmd) fn known_coins(config: &Config, file: &Path) -> Result<Vec<&'static Coin>, Failure> {
+    let servable = |wanted: &config::Coin| {
+        let coin = known(wanted)?;
+        coin.address(&wanted.address).map_err(usage)?;
+        accounts::payout_rules(coin, &wanted.payout).map_err(usage)?;
+        match (&coin.kind, &wanted.wallet) {
+            (Kind::Ethereum(_), Some(at)) => Err(usage(format!(
+                "{}: {coin}: no wallet of Ethereum's family is spoken to yet: remove `wallet` ({}); balances grow, and \
+                 `ledger show` has them",
+                file.display(),
+                at.url
+            ))),
+            _ => Ok(coin),
+        }
+    };
+    config.coins.iter().map(servable).collect()
 }
 
 /// The coin a configuration means.

@@ -154,7 +154,7 @@ pub(in crate::cmd) fn judge(algorithm: Algorithm, machine: &Machine, coins: usiz
     let kernel = match scan::prover(algorithm, &machine.setup)? {
         // One that proves a single share soonest beats one that wants many at a time.
         prover if !prover.is_oracle() => prover,
-        _ => tune::best(algorithm, &machine.setup, &tune::TuningCache::user(), None)?,
+        _ => tune::best(algorithm, &machine.setup, &tune::TuningCache::user(), None, 1)?,
     };
     let verifier = Verifier::new(kernel, machine.setup.clone());
     let store = EpochStore::new(StoreConfig {

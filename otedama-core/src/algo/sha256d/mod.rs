@@ -42,26 +42,7 @@ pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub use sha_ni::ShaNiKernel;
 
-use std::sync::OnceLock;
-
-use crate::cpu::Cpu;
 use crate::primitive::sha256::{self, IV, K, State};
-
-/// SHA256d of one message, by the SHA extensions where this CPU has them: for what a share costs besides its own hash,
-/// the coinbase and the way up to the merkle root. A fifth of the time of [`sha256::double_digest`], which it equals.
-pub fn double_digest(message: &[u8]) -> [u8; 32] {
-    #[cfg(target_arch = "x86_64")]
-    {
-        static SHA_NI: OnceLock<Option<ShaNiKernel>> = OnceLock::new();
-        let kernel = SHA_NI.get_or_init(|| Cpu::detect().sha_ni().map(ShaNiKernel::new));
-        if let Some(mut kernel) = *kernel {
-            let mut digest = [[0; 32]];
-            kernel.hash_many(&[message], &mut digest);
-            return digest[0];
-        }
-    }
-    sha256::double_digest(message)
-}
 
 /// One way of computing SHA256d: the same answers from every implementation, at different speeds.
 pub trait Kernel: Send {

@@ -1,9 +1,7 @@
 //! What every kernel must do, checked against hashing whole headers with the reference in
 //! [`crate::primitive::sha256`] and, for messages, against the `sha2` crate.
 
-use super::{
-    Hit, Hits, Kernel, Portable, Search, double_digest, for_each_group, padded_chunk, padded_chunks,
-};
+use super::{Hit, Hits, Kernel, Portable, Search, for_each_group, padded_chunk, padded_chunks};
 use crate::cpu::Isa;
 use crate::primitive::sha256;
 use sha2::Digest;
@@ -194,15 +192,6 @@ fn padded_chunks_hash_to_the_digest() {
             sha256::compress(&mut state, &sha256::block_from_bytes(&padded_chunk(&message, index)));
         }
         assert_eq!(sha256::state_to_bytes(&state), sha256::digest(&message), "{len} bytes");
-    }
-}
-
-#[test]
-fn one_message_hashes_to_the_double_digest() {
-    let mut random = Random(9);
-    for len in 0..300 {
-        let message = random.bytes(len);
-        assert_eq!(double_digest(&message), sha256::double_digest(&message), "{len} bytes");
     }
 }
 
