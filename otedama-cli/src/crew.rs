@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use otedama_core::algorithm::EpochKind;
 use otedama_core::engine::{EngineConfig, WorkerConfig};
 use otedama_core::epoch::{Epoch, Progress};
 #[cfg(feature = "gpu")]
 use otedama_core::gpu::watch;
 use otedama_core::topology::CpuId;
+use otedama_core::tune::Contest;
 use otedama_core::{Algorithm, Verifier, scan};
 use serde::Serialize;
 
@@ -133,6 +135,8 @@ pub(crate) struct Crew {
     pub(crate) names: String,
     /// How the engine is to treat them.
     pub(crate) config: EngineConfig,
+    /// Which kernel the CPU's threads end up with, where only mining tells.
+    pub(crate) contest: Option<Contest>,
 }
 
 impl Crew {
@@ -146,6 +150,7 @@ impl Crew {
         let prover = scan::prover(algorithm, &machine.setup)?;
         let (mut workers, mut names) = (Vec::new(), Vec::new());
         let (mut members, mut gauges) = (Vec::new(), Vec::new());
+        let mut contest = None;
         #[cfg(feature = "gpu")]
         for (gpu, progress) in wanted.chosen.gpus.iter().zip(&wanted.making) {
             let verifier = Verifier::new(prover, machine.setup.clone());
@@ -159,15 +164,24 @@ impl Crew {
         let watchdog = (!workers.is_empty()).then_some(WATCHDOG);
         if wanted.cpu() {
             let kernel = machine.kernel(algorithm, wanted.kernel.as_deref(), epoch, wanted.cpus.len())?;
+            // Work with a dataset is still to come: it tells which kernel is fastest.
+            if wanted.kernel.is_none() && epoch.is_none() && algorithm.spec().epoch != EpochKind::None {
+                contest = Some(machine.contest(algorithm, wanted.cpus.len())?);
+            }
             names.push(kernel.name().to_owned());
             let priority = wanted.priority;
             for (thread, &cpu) in wanted.cpus.iter().enumerate() {
                 let setup = machine.setup_on(cpu);
                 let verifier = Verifier::new(prover, setup.clone());
+                let contest = contest.clone();
                 let make = move || {
                     // On the worker's own thread.
                     priority::take(priority);
-                    Ok((kernel.scanner(&setup)?, verifier.worker()?))
+                    let scanner = match &contest {
+                        Some(contest) => contest.scanner(&setup)?,
+                        None => kernel.scanner(&setup)?,
+                    };
+                    Ok((scanner, verifier.worker()?))
                 };
                 workers.push(WorkerConfig { cpu, make: Box::new(make) });
                 let name = cpu.map_or_else(|| format!("thread {thread}"), |cpu| format!("cpu {}", cpu.0));
@@ -176,6 +190,6 @@ impl Crew {
             }
         }
         let config = EngineConfig { watchdog, ..EngineConfig::default() };
-        Ok(Crew { workers, members, gauges, names: names.join(", "), config })
+        Ok(Crew { workers, members, gauges, names: names.join(", "), config, contest })
     }
 }

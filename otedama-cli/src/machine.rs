@@ -8,7 +8,7 @@ use otedama_core::epoch::Epoch;
 use otedama_core::mem::{self, PageKind, PageSet, Request};
 use otedama_core::scan::{Kernel, KernelError, Setup, kernel, kernels};
 use otedama_core::topology::{CpuId, Topology};
-use otedama_core::tune::{self, TuningCache};
+use otedama_core::tune::{self, Contest, TuningCache};
 use otedama_core::{Algorithm, cpu::Cpu, report};
 use serde_json::Value;
 
@@ -84,6 +84,11 @@ impl Machine {
             )));
         }
         Ok(kernel)
+    }
+
+    /// All kernels of an algorithm in turns, as so many threads mine.
+    pub(crate) fn contest(&self, algorithm: Algorithm, threads: usize) -> Result<Contest, Failure> {
+        Ok(Contest::new(algorithm, &self.setup, self.tuning.clone(), threads)?)
     }
 
     /// Why an extension cannot be used.

@@ -1,4 +1,4 @@
-//! Which kernel is the fastest here: measured once, remembered for the machine.
+//! Which kernel is the fastest here: measured once, by itself or while it mines, and remembered for the machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,10 @@ use crate::job::{NonceRange, SearchSpace};
 use crate::measure;
 use crate::scan::{Candidates, Kernel, KernelError, Scanner, Setup, StopFlag, kernels};
 use crate::target::HashRate;
+
+pub use contest::{Contest, Outcome};
+
+mod contest;
 
 /// The kernel to use by default on so many threads at once: the one remembered for this machine, else the
 /// fastest of a short measurement (some tens of milliseconds; a second or two with a dataset), which is then

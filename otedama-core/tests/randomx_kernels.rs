@@ -16,6 +16,7 @@ use otedama_core::hash256::Digest;
 use otedama_core::scan::{Attempt, Kernel, Setup, kernel, kernels};
 use otedama_core::target::U256;
 use otedama_core::topology::Topology;
+use otedama_core::tune::{Contest, TuningCache};
 use otedama_core::verify::{self, Claim, Reject};
 use otedama_core::{
     Algorithm, Candidate, Hash256, Job, JobId, NonceRange, SearchSpace, Target, Verifier, VersionRange, scan,
@@ -149,10 +150,11 @@ fn mining_starts_light_and_moves_over_to_the_dataset_without_losing_an_attempt()
     let light = epoch(&store, algorithm, Depth::Light);
     let setup = Setup::detect();
     let row = kernel(algorithm, "jit-x2").unwrap();
+    let contest = Contest::new(algorithm, &setup, TuningCache::none(), 2).unwrap();
     let workers = (0..2).map(|_| {
-        let setup = setup.clone();
+        let (setup, contest) = (setup.clone(), contest.clone());
         let verifier = Verifier::new(scan::prover(algorithm, &setup).unwrap(), setup.clone());
-        WorkerConfig { cpu: None, make: Box::new(move || Ok((row.scanner(&setup)?, verifier.worker()?))) }
+        WorkerConfig { cpu: None, make: Box::new(move || Ok((contest.scanner(&setup)?, verifier.worker()?))) }
     });
     let (sink, events) = mailbox();
     let engine = Engine::start(EngineConfig::default(), workers.collect(), NoMoreWork, sink).unwrap();
@@ -176,6 +178,12 @@ fn mining_starts_light_and_moves_over_to_the_dataset_without_losing_an_attempt()
     let stats = engine.stop();
     assert_eq!((stats.total_hashes(), stats.refused, stats.stale, stats.abandoned), (8000, 0, 0, 0));
     assert!(0 < before && before < 8000, "{before} attempts were made before the dataset was there");
+    // Meanwhile all kernels had their turns.
+    let ranking = contest.take_outcome().expect("five rounds are over").ranking;
+    println!("{before} hashes with the cache, then: {ranking:?}");
+    assert_eq!(ranking.len(), 3);
+    assert!(ranking.iter().all(|(_, rate)| rate.hps() > 1.0));
+    assert_eq!(ranking[0].0.name(), contest.first().name());
     // One pass with the dataset finds the same.
     let mut scanner = row.scanner(&setup).unwrap();
     let mut found = scan::Candidates::with_capacity(8000);

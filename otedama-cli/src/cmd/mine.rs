@@ -19,6 +19,7 @@ use otedama_core::Engine;
 use otedama_core::HashRate;
 use otedama_core::engine::Event;
 use otedama_core::epoch::{Depth, EpochKey, Progress};
+use otedama_core::tune::Contest;
 use otedama_pool::client::{self, Link, Notice};
 use serde_json::{Value, json};
 
@@ -102,6 +103,8 @@ struct Miner {
     link: Link,
     engine: Engine,
     sensors: Sensors,
+    /// Finds the CPU's fastest kernel.
+    contest: Option<Contest>,
     epochs: Option<Arc<Epochs>>,
     /// The epoch that work waits for, and its cache being built.
     cache: Option<(EpochKey, Aside)>,
@@ -125,7 +128,7 @@ impl Miner {
         json: bool,
     ) -> Result<Miner, Failure> {
         let algorithm = plan.algorithm;
-        let Crew { workers, members, gauges, names, config } =
+        let Crew { workers, members, gauges, names, config, contest } =
             Crew::gather(machine, algorithm, &plan.wanted, None)?;
         let count = workers.len();
         let tasks = Tasks::new(link.clone());
@@ -150,6 +153,7 @@ impl Miner {
             link,
             engine,
             sensors: Sensors::start(gauges)?,
+            contest,
             epochs: epochs.map(Arc::new),
             cache: None,
             dataset: None,
@@ -230,6 +234,7 @@ impl Miner {
                 return Ok(());
             }
             self.look_after_epochs()?;
+            self.look_after_kernels()?;
             if sample.elapsed() >= SAMPLE {
                 sample = Instant::now();
                 self.tally.sample(self.engine.stats(), self.link.counts(), self.sensors.last());
@@ -350,6 +355,25 @@ impl Miner {
             }
         }
         Ok(())
+    }
+
+    /// Tells which kernel is the fastest, once it is known.
+    fn look_after_kernels(&mut self) -> Outcome {
+        let Some(outcome) = self.contest.as_ref().and_then(Contest::take_outcome) else { return Ok(()) };
+        self.contest = None;
+        let Some(((fastest, rate), others)) = outcome.ranking.split_first() else { return Ok(()) };
+        self.tally.kernel_is(fastest.name());
+        let others: Vec<_> =
+            others.iter().map(|(kernel, rate)| format!("{} {rate}", kernel.name())).collect();
+        let rates: serde_json::Map<_, _> = outcome
+            .ranking
+            .iter()
+            .map(|(kernel, rate)| (kernel.name().to_owned(), json!(rate.hps())))
+            .collect();
+        self.say(
+            &format!("going on with {}, the fastest: {rate} (others: {})", fastest.name(), others.join(", ")),
+            json!({ "event": "kernel", "kernel": fastest.name(), "hashes_per_second": rates }),
+        )
     }
 
     fn on_event(&mut self, event: Event) -> Outcome {

@@ -127,6 +127,13 @@ impl Tally {
         }
     }
 
+    /// The CPU's threads go on with this kernel.
+    pub(crate) fn kernel_is(&mut self, kernel: &'static str) {
+        for worker in self.workers.iter_mut().filter(|worker| worker.member.kind == Kind::Cpu) {
+            worker.member.kernel = Some(kernel);
+        }
+    }
+
     /// Something happened that people may want to read of.
     pub(crate) fn told(&mut self, text: &str) {
         if self.events.len() == EVENTS {
