@@ -403,7 +403,7 @@ mod tests {
         assert!(names.len() >= contest.0.rivals.len(), "{names:?}");
         // No range is refused as by anybody.
         space.nonces = NonceRange { start: 0, count: 0 };
-        let mut refused = |scanner: &mut dyn Scanner| {
+        let refused = |scanner: &mut dyn Scanner| {
             scanner.scan(&space, &stop, &mut Candidates::with_capacity(1)).unwrap_err()
         };
         assert_eq!(refused(&mut *scanner).to_string(), refused(&mut *plain).to_string());
