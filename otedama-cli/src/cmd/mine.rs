@@ -264,7 +264,9 @@ impl Miner {
                 self.on_work(clean)
             }
             Notice::Difficulty(difficulty) => {
-                self.tally.difficulty(difficulty);
+                if !self.tally.difficulty(difficulty) {
+                    return Ok(());
+                }
                 self.say(
                     &format!("difficulty {difficulty}"),
                     json!({ "event": "difficulty", "difficulty": difficulty.get() }),

@@ -92,8 +92,10 @@ impl Tally {
         self.stale = (self.stale.0 + self.stale.1, 0);
     }
 
-    pub(crate) fn difficulty(&mut self, difficulty: Difficulty) {
-        self.pool.difficulty = Some(difficulty.get());
+    /// Whether that is news: some pools say it with every job.
+    pub(crate) fn difficulty(&mut self, difficulty: Difficulty) -> bool {
+        let now = Some(difficulty.get());
+        std::mem::replace(&mut self.pool.difficulty, now) != now
     }
 
     pub(crate) fn job(&mut self) {
