@@ -256,7 +256,6 @@ fn a_configuration_is_refused_with_the_place_of_what_is_wrong() {
         refused(&["config", "check", file], expected);
     };
     check("coin: doge, address: x", &["unknown coin 'doge'", "expected"]);
-    check("coin: ethereum-classic, address: '0x12'", &["'0x12'"]);
     check(
         &format!("coin: ethereum-classic, address: '{address}', wallet: {{url: 'http://h'}}"),
         &["`wallet`", "http://h"],

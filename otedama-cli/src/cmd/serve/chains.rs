@@ -328,8 +328,6 @@ fn news<N: ChainNode>(json: bool, coin: String, group: &NodeGroup<N>) -> impl Fu
 pub(in crate::cmd) fn known_coins(config: &Config, file: &Path) -> Result<Vec<&'static Coin>, Failure> {
     let servable = |wanted: &config::Coin| {
         let coin = known(wanted)?;
-        coin.address(&wanted.address).map_err(usage)?;
-        accounts::payout_rules(coin, &wanted.payout).map_err(usage)?;
         match (&coin.kind, &wanted.wallet) {
             (Kind::Ethereum(_), Some(at)) => Err(usage(format!(
                 "{}: {coin}: no wallet of Ethereum's family is spoken to yet: remove `wallet` ({}); balances grow, and \
