@@ -65,7 +65,7 @@
 //! temperature is and to average watts; only [`tune`], [`epoch`] and `gpu`'s cache of
 //! compiled kernels write files, and only where they are told to (a GPU that is opened without a word: below the
 //! user's cache folder); no algorithm asks what the CPU can do; nothing below [`engine`] starts a thread except the
-//! building of epochs and [`verify::check_all`]. Memory has limits that are stated: candidates, slices,
+//! building of epochs, [`verify::check_all`] and [`tune::rank`]. Memory has limits that are stated: candidates, slices,
 //! versions per scan, bytes of epochs.
 //!
 //! # Where this differs from the first design, and why
