@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{command, run, run_with};
+use common::{command, interrupt, run, run_with};
 use serde_json::Value;
 
 const KEY: &str = "74657374206b657920303030"; // "test key 000"
@@ -132,8 +132,7 @@ fn an_interrupt_ends_the_building_of_a_dataset() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(2500));
-    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
+    interrupt(&child);
     let begun = Instant::now();
     let status = child.wait().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());

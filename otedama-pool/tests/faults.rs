@@ -91,7 +91,7 @@ async fn answers_that_are_none_leave_the_outcome_unknown() {
         ("a list", Reply::Raw(http(200, b"[null]"))),
         ("wrong type", Reply::Result(json!({ "a": 1 }))),
         ("gateway", Reply::Raw(http(502, b"{\"result\":null}"))),
-        ("too late", Reply::Later(Duration::from_secs(2), Box::new(Reply::Result(Value::Null)))),
+        ("too late", Reply::Later(Duration::from_secs(6), Box::new(Reply::Result(Value::Null)))),
         ("internal error", Reply::Error(-1, "out of memory, after the block was connected")),
         ("inconclusive", Reply::Result("inconclusive".into())),
     ];
@@ -209,7 +209,7 @@ async fn a_block_goes_to_every_node_and_one_acceptance_is_enough() {
     assert_eq!(verdicts[0], Submitted::Rejected("rejected".into()));
     assert!(matches!(verdicts[1], Submitted::Unknown(_)));
     assert_eq!(verdicts[2], Submitted::Accepted);
-    assert!(submission.each[2].2 < Duration::from_millis(500));
+    assert!(submission.each[2].2 < Duration::from_secs(2), "it waited for the silent one");
 
     let submission = group(&[&refusing, &silent]).submit(BLOCK.to_vec()).await;
     assert!(matches!(submission.outcome, Submitted::Unknown(_)));

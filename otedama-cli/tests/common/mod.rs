@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -77,10 +78,26 @@ pub(crate) fn refused_with(args: &[&str], input: &str, words: &[&str]) {
     }
 }
 
-/// Asks a process to end as Ctrl-C does.
+/// Asks a process to end as Ctrl-C does, once it is far enough to heed that.
 pub(crate) fn interrupt(child: &Child) {
+    heeds_interrupts(child);
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+}
+
+/// Waits until a process has a handler for Ctrl-C: a moment, more where the machine is busy.
+pub(crate) fn heeds_interrupts(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    let begun = Instant::now();
+    loop {
+        let Ok(status) = std::fs::read_to_string(&status) else { return }; // no Linux
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        if u64::from_str_radix(caught.trim(), 16).unwrap() >> 1 & 1 == 1 {
+            return; // signal 2
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{child:?} has no handler for Ctrl-C");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Reads to the end, on a thread of its own so that no pipe fills up.

@@ -52,14 +52,14 @@ impl Fake {
         Fake { address, task: task.abort_handle(), calls }
     }
 
-    /// A client for it, which waits half a second and reads 64 KiB at most.
+    /// A client for it, which waits two seconds and reads 64 KiB at most.
     pub(crate) fn rpc(&self) -> Rpc {
         self.rpc_with(Auth::None)
     }
 
     pub(crate) fn rpc_with(&self, auth: Auth) -> Rpc {
         let mut config = RpcConfig::new(format!("http://{}", self.address), auth);
-        config.timeout = Duration::from_millis(500);
+        config.timeout = Duration::from_secs(2);
         config.max_answer_bytes = 64 << 10;
         Rpc::new(config).unwrap()
     }
