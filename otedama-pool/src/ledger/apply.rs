@@ -27,7 +27,7 @@ pub struct Applied {
 }
 
 /// A row of share sums, but for its count.
-type SumKey = (String, i64, i64, bool, String, Effort);
+type SumKey<'a> = (&'a str, i64, i64, bool, &'a str, Effort);
 
 /// Whose fraction the fee's is in the table of carries; no miner's name is empty.
 const FEES: &str = "";
@@ -82,7 +82,7 @@ impl Ledger {
             applied.lost = first.sequence - expected;
         }
 
-        let mut sums: BTreeMap<SumKey, i64> = BTreeMap::new();
+        let mut sums: BTreeMap<SumKey<'_>, i64> = BTreeMap::new();
         let mut per_share: BTreeMap<&str, BTreeMap<&str, Fine>> = BTreeMap::new();
         let mut rounds: HashMap<&str, i64> = HashMap::new();
         for Stored { sequence: _, share } in new {
@@ -94,8 +94,7 @@ impl Ledger {
             let slice = rule.slice_ms.max(1);
             let slice_ms = to_i64(share.time_ms / slice * slice)?;
             let pays_per_share = rule.scheme.pays_per_share();
-            let key =
-                (share.coin.clone(), round, slice_ms, pays_per_share, share.miner.clone(), share.credited);
+            let key = (&*share.coin, round, slice_ms, pays_per_share, &*share.miner, share.credited);
             *sums.entry(key).or_default() += 1;
             if pays_per_share {
                 let worth = if rule.scheme == Scheme::Pps { share.subsidy } else { share.block_value };
@@ -183,8 +182,8 @@ impl Write<'_> {
         Ok(())
     }
 
-    async fn add_sums(&mut self, sums: BTreeMap<SumKey, i64>) -> Result<(), LedgerError> {
-        let rows: Vec<(SumKey, i64)> = sums.into_iter().collect();
+    async fn add_sums(&mut self, sums: BTreeMap<SumKey<'_>, i64>) -> Result<(), LedgerError> {
+        let rows: Vec<(SumKey<'_>, i64)> = sums.into_iter().collect();
         for rows in rows.chunks(ROWS) {
             let mut sql =
                 "INSERT INTO share_sums (coin, round, slice_ms, per_share, miner, effort, shares) VALUES "
@@ -213,11 +212,11 @@ impl Write<'_> {
             let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(rows.len() == ROWS);
             for ((coin, round, slice_ms, per_share, miner, effort), shares) in rows {
                 query = query
-                    .bind(coin.clone())
+                    .bind((*coin).to_owned())
                     .bind(*round)
                     .bind(*slice_ms)
                     .bind(i64::from(*per_share))
-                    .bind(miner.clone())
+                    .bind((*miner).to_owned())
                     .bind(effort_text(*effort))
                     .bind(*shares);
             }
