@@ -256,11 +256,13 @@ impl Coin {
 
 impl Coin {
     /// An address as accounts are named by it, one name for all ways to write it: Ethereum's without the checksum that
-    /// upper case makes.
+    /// upper case makes, bech32 in lower case, a script hash with the version that nodes write today. What is no address
+    /// stays as it is.
     pub fn account<'a>(&self, address: &'a str) -> Cow<'a, str> {
-        match self.kind {
+        match &self.kind {
             Kind::Ethereum(_) => address.to_ascii_lowercase().into(),
-            _ => address.into(),
+            Kind::Bitcoin(kind) => kind.account(address),
+            Kind::Monero { .. } => address.into(),
         }
     }
 }
@@ -315,6 +317,28 @@ impl BitcoinKind {
             }
             _ => self.legacy_script(text),
         }
+    }
+
+    /// See [`Coin::account`].
+    fn account<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let is_bech32 = |hrp: &str| {
+            let (start, rest) = text.split_at_checked(hrp.len()).unwrap_or_default();
+            start.eq_ignore_ascii_case(hrp) && rest.starts_with('1')
+        };
+        if self.bech32.is_some_and(is_bech32) {
+            return text.to_ascii_lowercase().into();
+        }
+        let (Some(&todays), Ok(mut bytes)) = (self.p2sh.first(), bs58::decode(text).into_vec()) else {
+            return text.into();
+        };
+        let is_older = bytes.len() == 25 && bytes[0] != todays && self.p2sh.contains(&bytes[0]);
+        if !is_older || self.legacy_script(text).is_err() {
+            return text.into();
+        }
+        bytes[0] = todays;
+        let sum = sha256d(&bytes[..21]);
+        bytes[21..].copy_from_slice(&sum[..4]);
+        bs58::encode(bytes).into_string().into()
     }
 
     fn legacy_script(&self, text: &str) -> Result<Vec<u8>, String> {
@@ -495,6 +519,28 @@ mod tests {
             ("QRNLoX4yRzHPBmntagbDAw2MMJKGsMr3ZP", "a91434441458c68673460e1e174b8c3e0472812dd2a587"),
         ] {
             assert_eq!(script("litecoin", Network::Regtest, address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_account_has_one_name_however_its_address_is_written() {
+        let account = |name, network, text: &str| coin(name, network).account(text).into_owned();
+        let lower = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
+        assert_eq!(account("bitcoin", Network::Main, &lower.to_ascii_uppercase()), lower);
+        assert_eq!(account("bitcoin", Network::Main, lower), lower);
+        // Litecoin's script hashes had Bitcoin's version once; Bitcoin's have one alone. Case matters in base58.
+        let bitcoins = "3P14159f73E4gFr7JterCCQh9QjiTjiZrG";
+        assert_eq!(account("bitcoin", Network::Main, bitcoins), bitcoins);
+        let litecoin = coin("litecoin", Network::Main);
+        let todays = litecoin.account(bitcoins);
+        assert!(todays.starts_with('M'), "{todays}");
+        assert_eq!(litecoin.address(&todays), litecoin.address(bitcoins));
+        assert_eq!(litecoin.account(&todays), todays);
+        for text in
+            ["1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", "", "bc", "x", "3P14159f73E4gFr7JterCCQh9QjiTjiZrH"]
+        {
+            assert_eq!(account("bitcoin", Network::Main, text), text);
+            assert_eq!(litecoin.account(text), text);
         }
     }
 

@@ -571,12 +571,31 @@ async fn a_database_that_comes_late_and_goes_in_between_gets_every_share_once() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_spool_without_its_first_shares_rebuilds_nothing() {
+    let (ledger, dir) = sqlite().await;
+    let spool_dir = dir.path().join("spool");
+    let config = SpoolConfig { segment_bytes: 4096, ..SpoolConfig::new("n") };
+    let spool = Spool::open(&spool_dir, config).unwrap();
+    let first = spool.next_sequence();
+    for number in 0..200 {
+        spool.append(&share("a", number, 1, None)).unwrap();
+    }
+    assert!(spool.release(first + 100).unwrap() > 0);
+    let lost = spool.oldest_sequence() - first;
+    drop(spool);
+    let reader = otedama_pool::spool::read_closed(&spool_dir, "n").unwrap();
+    let error = ledger.replay(reader, &rules(PPLNS)).await.unwrap_err();
+    assert!(lost > 0 && error.to_string().contains(&format!("lacks its first {lost} shares")), "{error}");
+    ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_that_can_never_work_is_an_error_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let newer = sqlite_url(&dir);
     Ledger::open(&newer).await.unwrap().close().await;
     let pool = sqlx::AnyPool::connect(&newer).await.unwrap();
-    sqlx::query("INSERT INTO _sqlx_migrations VALUES (2, 'more', 'now', TRUE, x'00', 1)")
+    sqlx::query("INSERT INTO _sqlx_migrations VALUES (3, 'more', 'now', TRUE, x'00', 1)")
         .execute(&pool)
         .await
         .unwrap();
@@ -588,7 +607,7 @@ async fn a_ledger_that_can_never_work_is_an_error_at_the_start() {
     for (url, said) in [
         ("mysql://me:secret@localhost/pool", "begins with 'mysql:': expected sqlite://PATH"),
         ("/srv/ledger.db", "its URL has no scheme"),
-        (newer.as_str(), "its tables are at version 2, this program knows versions up to 1"),
+        (newer.as_str(), "its tables are at version 3, this program knows versions up to 2"),
         (no_folder.as_str(), "/no/ledger.db: "),
         (&format!("sqlite://{}", no_database.display()), "file is not a database"),
         #[cfg(feature = "postgres")]

@@ -148,6 +148,56 @@ async fn what_the_network_refuses_is_frozen_and_given_back_only_by_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_payout_that_is_mined_after_all_is_done() {
+    let (dir, network, rules) = (tempfile::tempdir().unwrap(), Network::default(), payout_rules());
+    let ledger = owing(&dir).await;
+    network.refuse(Some("mempool min fee not met"));
+    let frozen = ledger.pay(&rules, &network, 1).await.unwrap().frozen;
+    assert_eq!(frozen.len(), 3);
+    // Whoever heard of it before keeps it, and sends it on when fees have fallen.
+    network.leak();
+    network.confirm(5);
+    assert_eq!(ledger.reconcile(&rules, &network, 2).await.unwrap().confirmed, 0);
+    network.confirm(6);
+    assert_eq!(ledger.reconcile(&rules, &network, 3).await.unwrap().confirmed, 3);
+    let error = ledger.give_back(frozen[0], 4).await;
+    assert!(matches!(error, Err(PayoutError::NotInState { .. })), "{error:?}");
+    network.refuse(None);
+    ledger.close().await;
+    finish_and_check(&dir, &network, "mined after all").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_wallet_will_not_sign_keeps_no_other_from_being_paid() {
+    let (dir, network, rules) = (tempfile::tempdir().unwrap(), Network::default(), payout_rules());
+    let ledger = owing(&dir).await;
+    // Five addresses are looked at, then the first batch is to be signed.
+    network.fail(5, Fault::Before);
+    let report = ledger.pay(&rules, &network, 1).await.unwrap();
+    assert_eq!((report.sent, report.unsigned.len()), (2, 1));
+    assert!(report.unsigned[0].1.contains("connection refused"), "{report:?}");
+    assert_eq!(network.received().len(), 3);
+    ledger.close().await;
+    finish_and_check(&dir, &network, "signed later").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_that_must_be_alone_in_a_transaction_are() {
+    let (dir, network, rules) = (tempfile::tempdir().unwrap(), Network::default(), payout_rules());
+    let ledger = open(&dir).await;
+    let miners = ["a", "+b", "c", "+d", "e"];
+    let shares = (0..5).map(|n| share(miners[n], 0, 1, (n == 4).then_some(1)));
+    ledger.apply("n", 1, &stored(1, shares), &common::rules(PPLNS)).await.unwrap();
+    let chain = ToldChain::default();
+    chain.bury(1, 100);
+    ledger.follow(&coin(PPLNS), &chain, 1).await.unwrap();
+    // At most two together: a and c, e, and each of the others.
+    assert_eq!(ledger.pay(&rules, &network, 1).await.unwrap().sent, 4);
+    assert_eq!(network.received().len(), 5);
+    ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_payout_the_network_forgot_is_sent_again_and_is_the_same() {
     let (dir, network, rules) = (tempfile::tempdir().unwrap(), Network::default(), payout_rules());
     let ledger = owing(&dir).await;

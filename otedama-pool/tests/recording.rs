@@ -29,13 +29,20 @@ const ALGORITHM: Algorithm = Algorithm::Sha256d;
 struct Disk {
     begun: Arc<AtomicUsize>,
     leave: Arc<Semaphore>,
+    /// Shares that it refuses before it takes any.
+    refuses: Arc<AtomicUsize>,
 }
 
 impl ShareLog for Disk {
     fn record(&self, _: &Counted<'_>) -> impl Future<Output = Result<(), String>> + Send + use<> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         let leave = Arc::clone(&self.leave);
+        let less = |refuses: usize| refuses.checked_sub(1);
+        let refused = self.refuses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
         async move {
+            if refused {
+                return Err("the disk is full".to_owned());
+            }
             leave.acquire().await.map_err(|_| "the disk is gone".to_owned())?.forget();
             Ok(())
         }
@@ -53,7 +60,7 @@ struct TestPool {
 
 /// A pool where every nonce is a share, and every so many-th a block; a miner of it.
 async fn pool(hashes_a_block: u64) -> TestPool {
-    let disk = Disk { begun: Arc::default(), leave: Arc::new(Semaphore::new(0)) };
+    let disk = Disk { begun: Arc::default(), leave: Arc::new(Semaphore::new(0)), refuses: Arc::default() };
     let terms = Terms {
         algorithm: ALGORITHM,
         limits: Limits::default(),
@@ -203,4 +210,42 @@ async fn a_share_that_cannot_be_recorded_is_not_answered_and_its_block_is_handed
         block |= matches!(next, Happening::Block { .. });
     }
     assert_eq!(pool.front.stats().accepted, 0);
+}
+
+#[tokio::test]
+async fn a_block_whose_share_cannot_be_recorded_is_told_in_full_and_recorded_when_it_can_be() {
+    let mut pool = pool(1).await;
+    pool.disk.refuses.store(1, Ordering::SeqCst);
+    pool.disk.leave.add_permits(1);
+    let share = pool.share(10);
+    pool.send(&[share]).await;
+    let mut troubles = Vec::new();
+    let mut block = false;
+    while !troubles.last().is_some_and(|words: &String| words.contains("is in the books now")) {
+        match timeout(Duration::from_secs(60), pool.happenings.recv()).await.unwrap().unwrap() {
+            Happening::Trouble(words) => troubles.push(words),
+            Happening::Block { .. } => block = true,
+            _ => {}
+        }
+    }
+    assert!(block, "a disk that is full holds no block up");
+    let first = &troubles[0];
+    for words in ["block ", "at height 1 by a.b, worth ", "is not in the books: the disk is full"] {
+        assert!(first.contains(words), "{words:?} is not in {first:?}");
+    }
+    assert_eq!(pool.front.stats().accepted, 1);
+}
+
+#[tokio::test]
+async fn shares_of_a_miner_who_leaves_while_they_are_proven_count() {
+    const SHARES: u32 = 200;
+    let mut pool = pool(1 << 50).await;
+    pool.disk.leave.add_permits(SHARES as usize);
+    let shares: Vec<_> = (10..10 + SHARES).map(|id| pool.share(id)).collect();
+    pool.send(&shares).await;
+    pool.lines.get_mut().shutdown().await.unwrap();
+    for _ in 0..SHARES {
+        assert_eq!(pool.hears().await, "share");
+    }
+    assert_eq!(pool.front.stats().accepted, u64::from(SHARES));
 }

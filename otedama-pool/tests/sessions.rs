@@ -339,6 +339,49 @@ fn a_miner_goes_on_without_what_a_pool_does_not_know() {
 }
 
 #[test]
+fn a_pool_that_is_gone_without_a_word_or_has_no_work_is_left() {
+    let pair = || {
+        let server = bitcoin_server(Algorithm::Sha256d, VardiffConfig::fixed(difficulty(TINY)), 0);
+        Pair::new(server, bitcoin_client(Algorithm::Sha256d, 0), 9)
+    };
+    let at_work = || {
+        let mut pair = pair();
+        pair.server(|server, now, out| server.set_job(bitcoin_job("a", true), now, out));
+        pair.client(|client, now, out| client.start(now, out));
+        let task = pair.client.next_task().unwrap();
+        let share = pair.prover.search(&task, 20_000).remove(0);
+        let mut sent = Vec::new();
+        pair.client.submit(&share, at(5), &mut sent);
+        assert!(matches!(sent.as_slice(), [Event::Send(_)]));
+        pair
+    };
+    let failed = |client: &mut BitcoinClient, seconds| {
+        let mut out = Vec::new();
+        client.on_tick(at(seconds), &mut out);
+        out.into_iter().find_map(|event| match event {
+            Event::Failed(error) => Some(error),
+            _ => None,
+        })
+    };
+    // What is written to a machine that has lost its power goes into a buffer, and no answer comes.
+    let mut silent = at_work();
+    assert_eq!(failed(&mut silent.client, 65), None);
+    let silence = ClientError::Silent { what: "mining.submit", seconds: 60 };
+    assert_eq!(failed(&mut silent.client, 66), Some(silence));
+    // One that forgets an answer but sends jobs is there.
+    let mut forgetful = at_work();
+    forgetful.now = at(30);
+    forgetful.server(|server, now, out| server.set_job(bitcoin_job("b", false), now, out));
+    assert_eq!(failed(&mut forgetful.client, 600), None);
+    // A first job that does not come, and one that has no successor.
+    let mut idle = pair();
+    idle.client(|client, now, out| client.start(now, out));
+    assert_eq!(failed(&mut idle.client, 60), None);
+    assert_eq!(failed(&mut idle.client, 61), Some(ClientError::NoJobs { seconds: 60 }));
+    assert_eq!(failed(&mut forgetful.client, 631), Some(ClientError::NoJobs { seconds: 600 }));
+}
+
+#[test]
 fn what_a_pool_says_besides_reaches_the_miner() {
     let server = bitcoin_server(Algorithm::Sha256d, VardiffConfig::fixed(difficulty(TINY)), 0);
     let mut pair = Pair::new(server, bitcoin_client(Algorithm::Sha256d, 0), 9);

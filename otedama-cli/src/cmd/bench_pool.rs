@@ -15,7 +15,7 @@ use otedama_core::{Algorithm, Target};
 use otedama_pool::accounts::{self, Accounts};
 use otedama_pool::coin::{Coin, Network};
 use otedama_pool::config::Config;
-use otedama_pool::ledger::{Consumer, Ledger};
+use otedama_pool::ledger::{self, Consumer, Ledger};
 use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
 use otedama_pool::node::template::{DevBitcoin, DevChain};
 use otedama_pool::server::trade::{self, Terms};
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &BenchArgs, machine: &MachineArgs) -> Outcome {
     let _inside = runtime.enter();
     let coin = Coin::find("bitcoin", Network::Regtest).map_err(work)?;
     let spool = Arc::new(Spool::open(&folder.0.join("spool"), SpoolConfig::new("bench")).map_err(work)?);
-    let ledger = format!("sqlite://{}", folder.0.join("ledger.db").display());
+    let ledger = ledger::sqlite_url(&folder.0.join("ledger.db"));
     let ledger = Arc::new(runtime.block_on(Ledger::open(&ledger)).map_err(work)?);
     let defaults = Config::default();
     let rules = accounts::rules(coin, &defaults.pool.rewards, defaults.pool.fee_percentage);

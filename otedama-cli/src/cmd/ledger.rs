@@ -14,6 +14,7 @@ use otedama_pool::node::bitcoin::BitcoinNode;
 use otedama_pool::node::driver::{DriverConfig, NodeGroup};
 use otedama_pool::node::ethereum::EthereumNode;
 use otedama_pool::node::monero::MoneroNode;
+use otedama_pool::node::rpc::without_password;
 use otedama_pool::payout::Sent;
 use otedama_pool::server::trade::MONERO_RESERVE;
 use otedama_pool::spool;
@@ -182,6 +183,7 @@ async fn rebuild(
     let reader = spool::read_closed(&folder, NODE)
         .map_err(|error| work(format!("{error}; end the pool first if it is running")))?;
     let fresh = Ledger::open(into).await.map_err(work)?;
+    let into = without_password(into);
     if !fresh.is_empty().await.map_err(work)? {
         return Err(usage(format!("{into} holds a ledger already: expected one that is new")));
     }

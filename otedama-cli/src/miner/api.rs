@@ -274,16 +274,18 @@ async fn feed(mut socket: WebSocket, shared: &Shared) {
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let text = tokio::select! {
+            // In this order: a status comes first, before whatever happens.
+            biased;
             _ = seconds.tick() => shared.now().event().into(),
-            event = events.recv() => match event {
-                Ok(text) => text,
-                Err(broadcast::error::RecvError::Lagged(_)) => continue,
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
             message = socket.recv() => match message {
                 None | Some(Err(_) | Ok(Message::Close(_))) => return,
                 // Nothing that is said here means anything.
                 Some(Ok(_)) => continue,
+            },
+            event = events.recv() => match event {
+                Ok(text) => text,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
             },
         };
         match timeout(PATIENCE, socket.send(Message::Text(text))).await {

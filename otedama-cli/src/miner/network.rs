@@ -1,5 +1,6 @@
 //! The miner's side of the wire: a thread that speaks to pools, and the tasks that come of it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -56,8 +57,9 @@ impl Network {
 fn session(algorithm: Algorithm, dialect: Dialect, account: Account) -> Box<dyn Client> {
     match algorithm {
         Algorithm::Ethash | Algorithm::Etchash => {
-            // Miners that share their nonces begin at different ones.
-            let nonce_start = u64::from(std::process::id()) << 40;
+            // Miners that share their nonces begin at different ones, and so does one that comes again: the seed that the
+            // standard library gives each table is random enough for that.
+            let nonce_start = RandomState::new().build_hasher().finish();
             Box::new(EthereumClient::new(EthereumClientConfig { algorithm, dialect, account, nonce_start }))
         }
         Algorithm::KawPow => Box::new(KawPowClient::new(account)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -57,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) async fn connect(pool: &Pool, patience: &Patience) -> Result<Box<dyn Stream>, LinkError> {
     let open = async {
         let url = &pool.url;
-        let plain = TcpStream::connect((url.host.as_str(), url.port)).await?;
+        let plain = reach(&url.host, url.port, patience.connect).await?;
         // Shares are small and cannot wait.
         plain.set_nodelay(true)?;
         if !url.tls {
@@ -71,6 +71,28 @@ pub(super) async fn connect(pool: &Pool, patience: &Patience) -> Result<Box<dyn 
         Ok(opened) => opened.map_err(|error: io::Error| LinkError::Connect(error.to_string())),
         Err(_) => Err(LinkError::ConnectTimeout(patience.connect)),
     }
+}
+
+/// Connects to the first of a host's addresses that answers. Each has its part of the time: packets to one of them may
+/// vanish (IPv6 that a router announces and nobody carries), which takes the system two minutes to notice.
+async fn reach(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    let each = patience / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
+    let mut why = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (index, address) in addresses.iter().enumerate() {
+        let connecting = TcpStream::connect(address);
+        // The last has what is left: the caller's patience ends it.
+        let connected = if index + 1 == addresses.len() {
+            connecting.await
+        } else {
+            timeout(each, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
 }
 
 /// Connects and lets the session talk until one side has had enough.

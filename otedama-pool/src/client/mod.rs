@@ -212,6 +212,8 @@ pub async fn run(
                 }
                 // It will not think otherwise soon, and a lesser pool is disturbed by asking.
                 LinkError::Session(error) if !error.is_retryable() => patience.last_retry.saturating_mul(5),
+                // It is there and has no work: every attempt is a minute in which another pool gets none done.
+                LinkError::Session(_) if !worked && pools.len() > 1 => patience.last_retry.saturating_mul(5),
                 _ => {
                     // What the pool said about its port may have been wrong.
                     standing.port = None;

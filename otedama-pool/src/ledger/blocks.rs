@@ -183,6 +183,22 @@ impl Ledger {
         rows.iter().map(block_from).collect()
     }
 
+    /// The blocks that the chain is to be asked about: all but those that are decided, and so deep that they stay it.
+    async fn unsettled(&self, rules: &CoinRules) -> Result<Vec<Block>, LedgerError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM blocks
+             WHERE coin = $1 AND NOT (state IN ($2, $3) AND confirmations >= $4) ORDER BY height DESC, hash"
+        ));
+        let rows = sqlx::query(sql)
+            .bind(rules.coin.clone())
+            .bind(BlockState::Confirmed.text())
+            .bind(BlockState::Orphaned.text())
+            .bind(to_i64(rules.watched.max(rules.maturity))?)
+            .fetch_all(self.pool().await?)
+            .await?;
+        rows.iter().map(block_from).collect()
+    }
+
     /// How many shares each miner of a coin has handed in.
     pub async fn share_counts(&self, coin: &str) -> Result<BTreeMap<String, u64>, LedgerError> {
         let rows = sqlx::query(
@@ -204,12 +220,7 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<usize, FollowError> {
         let (mut changed, mut silent) = (0, None);
-        for block in self.blocks(&rules.coin).await? {
-            let is_decided = matches!(block.state, BlockState::Confirmed | BlockState::Orphaned);
-            let is_settled = is_decided && block.confirmations >= rules.watched.max(rules.maturity);
-            if is_settled {
-                continue;
-            }
+        for block in self.unsettled(rules).await? {
             match chain.look_up(&block).await {
                 Ok(lookup) => changed += usize::from(self.settle(rules, &block, lookup, now_ms).await?),
                 Err(error) => silent = silent.or(Some(error)),
@@ -423,11 +434,17 @@ impl Write<'_> {
         window: Window,
         first_round: i64,
     ) -> Result<BTreeMap<String, Effort>, LedgerError> {
-        let slices = sqlx::query(
+        // A whole round is found by the key, the latest slices of all rounds by the index on time. A plus keeps a database
+        // from choosing the other one: neither knows how many rounds and slices there are.
+        let slices = sqlx::query(if window.age_ms.is_none() {
             "SELECT round, slice_ms FROM share_sums
-             WHERE coin = $1 AND round <= $2 AND round >= $3 AND slice_ms >= $4 AND per_share = 0
-             GROUP BY round, slice_ms ORDER BY round DESC, slice_ms DESC",
-        )
+             WHERE coin = $1 AND round <= $2 AND round >= $3 AND +slice_ms >= $4 AND +per_share = 0
+             GROUP BY round, slice_ms ORDER BY round DESC, slice_ms DESC"
+        } else {
+            "SELECT round, slice_ms FROM share_sums
+             WHERE coin = $1 AND +round <= $2 AND +round >= $3 AND slice_ms >= $4 AND per_share = 0
+             GROUP BY round, slice_ms ORDER BY round DESC, slice_ms DESC"
+        })
         .bind(block.coin.clone())
         .bind(block.round)
         .bind(first_round)

@@ -64,6 +64,12 @@ pub enum ConsumerError {
     /// The ledger refuses, and will refuse again.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// A spool from which a ledger is to be rebuilt no longer has all it once held.
+    #[error("the spool lacks its first {lost} shares: what they earned cannot be rebuilt from it")]
+    Incomplete {
+        /// How many are missing.
+        lost: u64,
+    },
 }
 
 impl Consumer {
@@ -190,7 +196,11 @@ impl Consumer {
 impl Ledger {
     /// Consumes all of a spool that nobody writes to ([`crate::spool::read_closed`]); gives the number of new
     /// records. Into an empty ledger this rebuilds what the spool's shares earned: with [`Ledger::follow`] for the
-    /// blocks, [`Ledger::earned`] must then be what it is in the ledger that is in doubt.
+    /// blocks, [`Ledger::earned`] must then be what it is in the ledger that is in doubt, if the rules are still those under
+    /// which it was earned.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Incomplete`] if the spool does not begin with its first share, and if either fails.
     pub async fn replay(
         &self,
         reader: Reader,
@@ -204,7 +214,11 @@ impl Ledger {
             if read.is_empty() {
                 return Ok(new);
             }
-            new += self.apply(&node, origin, &read, rules).await?.applied;
+            let applied = self.apply(&node, origin, &read, rules).await?;
+            if applied.lost > 0 {
+                return Err(ConsumerError::Incomplete { lost: applied.lost });
+            }
+            new += applied.applied;
         }
     }
 }

@@ -24,6 +24,7 @@ mod consumer;
 
 use std::borrow::Cow;
 use std::io;
+use std::path::{self, Path};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -219,10 +220,26 @@ impl From<MigrateError> for LedgerError {
 const OR_POSTGRES: &str = if cfg!(feature = "postgres") { " or postgres://USER@HOST/DATABASE" } else { "" };
 
 /// The version of the tables that [`migrator`] makes.
-const TABLES: i64 = 1;
+const TABLES: i64 = 2;
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The URL of a ledger in this file: absolute, for a relative path's first folder would be the URL's host, and with what
+/// has a meaning in URLs as a percentage.
+pub fn sqlite_url(file: &Path) -> String {
+    let file = path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let mut url = "sqlite://".to_owned();
+    for byte in file.to_string_lossy().bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                url.push(byte.into())
+            }
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
+}
 
 /// The ledger's database.
 pub struct Ledger {
@@ -302,7 +319,9 @@ impl Ledger {
 
     fn not_opened(&self, error: sqlx::Error) -> LedgerError {
         if self.is_sqlite {
-            LedgerError::File { path: self.options.database_url.path().to_owned(), error }
+            let url = self.options.database_url.as_str();
+            let path = url.strip_prefix("sqlite://").unwrap_or(url);
+            LedgerError::File { path: path.split('?').next().unwrap_or(path).to_owned(), error }
         } else {
             error.into()
         }
@@ -360,13 +379,21 @@ impl Write<'_> {
 }
 
 fn migrator(is_sqlite: bool) -> Migrator {
-    let sql = if is_sqlite {
-        include_str!("../../migrations/sqlite/0001_ledger.sql")
+    let steps: [(&'static str, &'static str); TABLES as usize] = if is_sqlite {
+        [
+            ("ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
+            ("years", include_str!("../../migrations/sqlite/0002_years.sql")),
+        ]
     } else {
-        include_str!("../../migrations/postgres/0001_ledger.sql")
+        [
+            ("ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
+            ("years", include_str!("../../migrations/postgres/0002_years.sql")),
+        ]
     };
-    let ledger = Migration::new(TABLES, "ledger".into(), MigrationType::Simple, sql.into_sql_str(), false);
-    Migrator::with_migrations(vec![ledger])
+    let migration = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations((1..).zip(steps).map(migration).collect())
 }
 
 /// 32 hex digits: sorts as text as the number does.

@@ -9,6 +9,7 @@
 //!
 //! Plain HTTP only: nodes listen on the same machine or network. For one elsewhere, tunnel.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,13 +97,23 @@ struct Shared {
     next_id: AtomicU64,
 }
 
+/// A URL as it may be shown: without the name and password that may stand before its host.
+pub fn without_password(url: &str) -> Cow<'_, str> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rfind('@') {
+        None => url.into(),
+        Some(at) if scheme.is_empty() => format!("...{}", &rest[at..]).into(),
+        Some(at) => format!("{scheme}://...{}", &rest[at..]).into(),
+    }
+}
+
 impl Rpc {
     /// A client; connects to nothing yet.
     ///
     /// # Errors
     /// If the URL is not one.
     pub fn new(config: RpcConfig) -> Result<Rpc, BadUrl> {
-        let bad = |why| BadUrl { url: config.url.clone(), why };
+        let bad = |why| BadUrl { url: without_password(&config.url).into_owned(), why };
         let uri: Uri = config.url.parse().map_err(|_| bad("it is no URL"))?;
         if uri.scheme_str() != Some("http") {
             return Err(bad("its scheme is not http"));
@@ -395,7 +406,12 @@ mod tests {
     }
 
     #[test]
-    fn passwords_stay_out_of_debug_output() {
+    fn passwords_stay_out_of_what_is_shown() {
+        assert_eq!(without_password("postgres://pool:hunter2@db/new"), "postgres://...@db/new");
+        assert_eq!(without_password("u:hun/t@er2@h:1"), "...@h:1");
+        assert_eq!(without_password("sqlite://a/b.db"), "sqlite://a/b.db");
+        let error = Rpc::new(RpcConfig::new("http://u:hunter2@h:1", Auth::None)).unwrap_err().to_string();
+        assert!(error.contains("http://...@h:1") && !error.contains("hunter2"), "{error}");
         let auth = Auth::Basic { user: "pool".into(), password: "hunter2".into() };
         let config = RpcConfig::new("http://127.0.0.1:1", auth);
         assert!(!format!("{:?}", Rpc::new(config).unwrap()).contains("hunter2"));

@@ -3,6 +3,7 @@
 //! ```text
 //! intent ──sign──> signed ──broadcast──> broadcast ──confirmations──> confirmed
 //!    │                └──────── refused, or conflicted ────────> frozen ──operator──> cancelled
+//!    │                                                             └──mined after all──> confirmed
 //!    └── anything goes wrong ──> cancelled
 //! ```
 //!
@@ -13,7 +14,8 @@
 //! - **broadcast**: the stored bytes are sent, as often as need be. Sending them twice is sending them once: it
 //!   is one transaction with one id. An answer that was lost changes nothing, the batch is sent again.
 //! - **frozen**: the network will not have it. It is never signed anew by itself, because what is not seen today
-//!   may be mined tomorrow; an operator looks and calls [`Ledger::give_back`]. Other batches go on.
+//!   may be mined tomorrow: then it is confirmed like any other. Else an operator looks and calls
+//!   [`Ledger::give_back`]. Other batches go on.
 //!
 //! The network's fee is the pool's cost: it is taken from the account `fees`, which may go below zero.
 
@@ -80,6 +82,11 @@ pub enum Place {
 pub trait Wallet: Send + Sync {
     /// Whether this is an address of the coin.
     fn is_address(&self, address: &str) -> impl Future<Output = Result<bool, WalletError>> + Send;
+    /// Whether this address must be the only one of a transaction: a payment id in it is said for the whole.
+    fn pays_alone(&self, address: &str) -> bool {
+        let _ = address;
+        false
+    }
     /// Makes and signs one transaction of all these outputs and sends it to nobody.
     fn sign(&self, outputs: &[Output]) -> impl Future<Output = Result<Signed, WalletError>> + Send;
     /// Sends a signed transaction. May be called again with the same bytes at any time.
@@ -108,6 +115,8 @@ pub struct PayoutReport {
     pub frozen: Vec<i64>,
     /// Miners above the minimum whose name is no address: tell the operator.
     pub not_addresses: Vec<String>,
+    /// Batches that the wallet would not sign, and why: nobody in them was paid, all others were.
+    pub unsigned: Vec<(i64, String)>,
     /// Whether nothing new was begun because an earlier batch has not reached the network yet.
     pub is_waiting: bool,
 }
@@ -164,6 +173,9 @@ pub struct BatchInfo {
     pub detail: String,
 }
 
+/// Batches of one round that the wallet may refuse to sign before the rest waits for the next: it is the wallet, then.
+const MAX_UNSIGNED: usize = 3;
+
 /// What is unfinished of a batch.
 struct Batch {
     id: i64,
@@ -183,16 +195,33 @@ impl Ledger {
     ) -> Result<PayoutReport, PayoutError> {
         let mut report = PayoutReport::default();
         for batch in self.unfinished(&rules.coin).await? {
-            match &*batch.state {
-                "intent" => {
-                    self.cancel_intent(batch.id, "left by a run that ended").await?;
-                    report.cancelled += 1;
-                }
-                "signed" => self.send(&batch, wallet, &mut report).await?,
-                _ => self.watch(&batch, rules, wallet, now_ms, &mut report).await?,
+            match self.bring_forward(&batch, rules, wallet, now_ms, &mut report).await {
+                // What was frozen is told but once; the next round meets the error again.
+                Err(_) if !report.frozen.is_empty() => break,
+                outcome => outcome?,
             }
         }
         Ok(report)
+    }
+
+    async fn bring_forward(
+        &self,
+        batch: &Batch,
+        rules: &PayoutRules,
+        wallet: &impl Wallet,
+        now_ms: u64,
+        report: &mut PayoutReport,
+    ) -> Result<(), PayoutError> {
+        match &*batch.state {
+            "intent" => {
+                self.cancel_intent(batch.id, "left by a run that ended").await?;
+                report.cancelled += 1;
+                Ok(())
+            }
+            "signed" => self.send(batch, wallet, report).await,
+            "frozen" => self.look_again(batch, rules, wallet, now_ms, report).await,
+            _ => self.watch(batch, rules, wallet, now_ms, report).await,
+        }
     }
 
     /// Pays every miner who is owed the minimum or more, in as many transactions as their size asks for.
@@ -215,13 +244,18 @@ impl Ledger {
                 report.not_addresses.push(address);
             }
         }
-        for outputs in due.chunks(rules.max_outputs.max(1)) {
+        let (alone, together): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|output| wallet.pays_alone(&output.address));
+        for outputs in together.chunks(rules.max_outputs.max(1)).chain(alone.chunks(1)) {
             // A wallet might spend the same coins twice before the network has seen the first transaction.
             if self.unfinished(&rules.coin).await?.iter().any(|batch| batch.state == "signed") {
                 report.is_waiting = true;
                 break;
             }
             self.pay_batch(rules, wallet, outputs, now_ms, &mut report).await?;
+            if report.unsigned.len() >= MAX_UNSIGNED {
+                break;
+            }
         }
         Ok(report)
     }
@@ -256,9 +290,11 @@ impl Ledger {
         let id = self.write_intent(&rules.coin, outputs, now_ms).await?;
         let signed = match wallet.sign(outputs).await {
             Ok(signed) => signed,
+            // Perhaps it is one recipient that the wallet will not have: the others have no part in that.
             Err(error) => {
                 self.cancel_intent(id, &error.to_string()).await?;
-                return Err(error.into());
+                report.unsigned.push((id, error.to_string()));
+                return Ok(());
             }
         };
         if !self.debit(&rules.coin, id, outputs, &signed, now_ms).await? {
@@ -362,7 +398,7 @@ impl Ledger {
     ) -> Result<(), PayoutError> {
         match wallet.look_up(&batch.txid).await? {
             Place::InBlock(confirmations) if confirmations >= rules.confirmations => {
-                self.settle_payout(&rules.coin, batch.id, now_ms).await?;
+                self.settle_payout(&rules.coin, batch, now_ms).await?;
                 report.confirmed += 1;
             }
             Place::InBlock(_) | Place::Waiting => {}
@@ -380,6 +416,25 @@ impl Ledger {
         Ok(())
     }
 
+    /// Sees whether a frozen batch was mined after all: whoever kept the transaction may have sent it on. It is never
+    /// sent again from here.
+    async fn look_again(
+        &self,
+        batch: &Batch,
+        rules: &PayoutRules,
+        wallet: &impl Wallet,
+        now_ms: u64,
+        report: &mut PayoutReport,
+    ) -> Result<(), PayoutError> {
+        if let Place::InBlock(confirmations) = wallet.look_up(&batch.txid).await?
+            && confirmations >= rules.confirmations
+        {
+            self.settle_payout(&rules.coin, batch, now_ms).await?;
+            report.confirmed += 1;
+        }
+        Ok(())
+    }
+
     async fn freeze(&self, batch: i64, why: &str, report: &mut PayoutReport) -> Result<(), PayoutError> {
         let mut write = self.write().await?;
         write.change_state(batch, "broadcast", "frozen", why).await?;
@@ -387,17 +442,18 @@ impl Ledger {
         Ok(write.commit().await?)
     }
 
-    async fn settle_payout(&self, coin: &str, batch: i64, now_ms: u64) -> Result<(), PayoutError> {
+    async fn settle_payout(&self, coin: &str, batch: &Batch, now_ms: u64) -> Result<(), PayoutError> {
+        let from = if batch.state == "frozen" { "frozen" } else { "broadcast" };
         let mut write = self.write().await?;
-        write.change_state(batch, "broadcast", "confirmed", "").await?;
-        write.book_settled(coin, batch, to_i64(now_ms)?).await?;
+        write.change_state(batch.id, from, "confirmed", "").await?;
+        write.book_settled(coin, batch.id, to_i64(now_ms)?).await?;
         Ok(write.commit().await?)
     }
 
     async fn unfinished(&self, coin: &str) -> Result<Vec<Batch>, LedgerError> {
         let rows = sqlx::query(
             "SELECT id, state, txid, raw FROM payout_batches
-             WHERE coin = $1 AND state IN ('intent', 'signed', 'broadcast') ORDER BY id",
+             WHERE coin = $1 AND state IN ('intent', 'signed', 'broadcast', 'frozen') ORDER BY id",
         )
         .bind(coin.to_owned())
         .fetch_all(self.pool().await?)

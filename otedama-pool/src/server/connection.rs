@@ -32,6 +32,9 @@ const MAX_USERNAME: usize = 256;
 /// Shares of one connection on their way to the disk at most; more verdicts wait.
 const MAX_RECORDINGS: usize = 256;
 
+/// How long shares of a connection that has ended may still take to be proven.
+const LAST_VERDICTS: Duration = Duration::from_secs(10);
+
 /// How long the last words to a miner may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -99,6 +102,8 @@ async fn serve<T: Trade, L: ShareLog>(
         actions: Vec::new(),
         found: None,
         recordings: VecDeque::new(),
+        proving: 0,
+        is_at_work: false,
         lines: String::new(),
         closing: None,
     };
@@ -122,15 +127,21 @@ async fn serve<T: Trade, L: ShareLog>(
             },
             // A session has a limit of shares under way, so this queue has one.
             Some((ticket, verdict)) = verdicts.recv(), if miner.recordings.len() < MAX_RECORDINGS => {
-                miner.session.on_verdict(ticket, verdict, now, &mut miner.actions);
+                miner.on_verdict(ticket, verdict);
             }
             safe = next_safe(&mut miner.recordings) => miner.safe(safe),
             // The sender is in `shared`.
             _ = work.changed() => {
                 let job = work.borrow_and_update().clone();
-                if let Some(job) = job {
-                    miner.round = 0;
-                    miner.hand_out(&job.cut, now);
+                match job {
+                    Some(job) => {
+                        miner.round = 0;
+                        miner.is_at_work = true;
+                        miner.hand_out(&job.cut, now);
+                    }
+                    // Elsewhere there may be some.
+                    None if miner.is_at_work => break Some("there is no work".to_owned()),
+                    None => {}
                 }
             }
             _ = tick.tick() => {
@@ -151,7 +162,15 @@ async fn serve<T: Trade, L: ShareLog>(
             break Some(why);
         }
     };
-    // Shares that are on their way to the disk count, whether or not somebody hears of it.
+    // Shares that are being proven or are on their way to the disk count, whether or not somebody hears of it.
+    let proven = async {
+        while miner.proving > 0 {
+            let Some((ticket, verdict)) = verdicts.recv().await else { break };
+            miner.on_verdict(ticket, verdict);
+            miner.act();
+        }
+    };
+    let _ = timeout(LAST_VERDICTS, proven).await;
     let rest = async {
         while !miner.recordings.is_empty() {
             let safe = next_safe(&mut miner.recordings).await;
@@ -200,6 +219,10 @@ struct Miner<T: Trade, L: ShareLog> {
     /// The block that the share is that comes next, and what it is worth by itself.
     found: Option<(Found<BlockOf<T>>, Credit)>,
     recordings: VecDeque<Recording>,
+    /// Shares whose verdict is to come.
+    proving: usize,
+    /// Whether it was given a job.
+    is_at_work: bool,
     /// What is to be written, in one go.
     lines: String,
     /// Why the connection is to end once the lines are written.
@@ -223,6 +246,11 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
             self.act();
         }
         any
+    }
+
+    fn on_verdict(&mut self, ticket: Ticket, verdict: Verdict) {
+        self.proving -= 1;
+        self.session.on_verdict(ticket, verdict, self.shared.now(), &mut self.actions);
     }
 
     /// A share is safe, or cannot be made so; with it all others that are by now.
@@ -275,7 +303,10 @@ impl<T: Trade, L: ShareLog> Miner<T, L> {
                     .and_then(|()| self.seat.admit(&username));
                 self.session.on_login(ticket, verdict, now, &mut self.actions);
             }
-            Action::Verify(check) => self.shared.judge.prove(check, &self.answer),
+            Action::Verify(check) => {
+                self.proving += 1;
+                self.shared.judge.prove(check, &self.answer);
+            }
             Action::Accepted { credit, answer } => {
                 let found = self.found.take().map(|(found, _)| found);
                 self.record(credit, found, answer);

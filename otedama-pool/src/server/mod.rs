@@ -191,6 +191,9 @@ const RECENT_JOBS: usize = 512;
 /// How long a block waits for its share to be on disk at most.
 const BLOCK_WAITS: Duration = Duration::from_millis(100);
 
+/// How often a block's share is recorded that could not be.
+const RECORD_AGAIN: Duration = Duration::from_secs(10);
+
 /// Counters since the start.
 #[derive(Debug, Default)]
 struct Tally {
@@ -320,9 +323,22 @@ impl<T: Trade, L: ShareLog> Front<T, L> {
         let mut serial = 0u64;
         loop {
             let template = templates.borrow_and_update().clone();
-            if let Some(template) = template {
-                serial += 1;
-                self.cut(&template, serial);
+            match template {
+                Some(template) => {
+                    serial += 1;
+                    self.cut(&template, serial);
+                }
+                None if self.shared.work.borrow().is_some() => {
+                    let back = templates.wait_for(Option::is_some);
+                    if timeout(self.shared.config.outage, back).await.is_ok() {
+                        continue;
+                    }
+                    // What is found for the last job would be paid for and worth nothing.
+                    self.shared.work.send_replace(None);
+                    let words = "no node has had work for some time: miners are sent away until one has";
+                    self.shared.happen(Happening::Trouble(words.to_owned()));
+                }
+                None => {}
             }
             // The group lives as long as this front.
             if templates.changed().await.is_err() {
@@ -435,14 +451,55 @@ impl<T: Trade, L: ShareLog> Shared<T, L> {
         let job = self.job(&credit.job_id).ok_or_else(|| format!("job {} is forgotten", credit.job_id))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let share = Counted { credit: &credit, worth: self.trade.worth(&job.cut), block, time_ms };
-        let recorded = self.log.record(&share);
+        let worth = self.trade.worth(&job.cut);
+        let recorded = self.log.record(&Counted { credit: &credit, worth, block, time_ms });
         let shared = Arc::clone(self);
         Ok(async move {
-            recorded.await?;
+            let recorded = recorded.await;
+            if let (Err(why), Some(block)) = (&recorded, block) {
+                shared.record_later(credit.clone(), worth, block, time_ms, why);
+            }
+            recorded?;
             shared.credit(credit);
             Ok(())
         })
+    }
+
+    /// A block that goes to the nodes and is in no books yet, because its share could not be recorded: tried again as long
+    /// as the pool runs, and told in full, for its reward is owed to miners.
+    fn record_later(
+        self: &Arc<Self>,
+        credit: Credit,
+        worth: Worth,
+        block: BlockRef,
+        time_ms: u64,
+        why: &str,
+    ) {
+        let shared = Arc::clone(self);
+        let what = format!(
+            "block {} at height {} by {}, worth {} units",
+            block.id.to_display_hex(),
+            block.height,
+            credit.worker,
+            worth.value
+        );
+        self.happen(Happening::Trouble(format!(
+            "{what}, is not in the books: {why}; it is tried again every {} s: do not end the pool",
+            RECORD_AGAIN.as_secs()
+        )));
+        // As blocks do, this outlives the connection.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RECORD_AGAIN).await;
+                let share = Counted { credit: &credit, worth, block: Some(block), time_ms };
+                let recorded = shared.log.record(&share);
+                if recorded.await.is_ok() {
+                    break;
+                }
+            }
+            shared.credit(credit);
+            shared.happen(Happening::Trouble(format!("{what}, is in the books now")));
+        });
     }
 
     fn credit(&self, credit: Credit) {

@@ -29,6 +29,9 @@ pub struct FrontConfig {
     pub first_line_timeout: Duration,
     /// How long a miner may take to read what it was sent.
     pub write_timeout: Duration,
+    /// How long the last job is good while no node has work. Then miners are sent away: elsewhere there may be some, and
+    /// shares of a dead job would be paid for.
+    pub outage: Duration,
 }
 
 impl Default for FrontConfig {
@@ -42,6 +45,7 @@ impl Default for FrontConfig {
             entrance_timeout: Duration::from_secs(10),
             first_line_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(10),
+            outage: Duration::from_secs(120),
         }
     }
 }

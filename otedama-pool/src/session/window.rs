@@ -117,7 +117,18 @@ pub struct ShareKey {
 /// Shares accepted or being looked at. Clones share one memory: connections whose nonces may overlap (those
 /// of eth-proxy) must be given clones of one, and one clock.
 #[derive(Clone, Debug, Default)]
-pub struct Duplicates(Arc<Mutex<HashMap<Hash256, Seen>>>);
+pub struct Duplicates(Arc<Mutex<Works>>);
+
+#[derive(Debug, Default)]
+struct Works {
+    seen: HashMap<Hash256, Seen>,
+    /// When those that nobody keeps were last looked for.
+    swept: Duration,
+}
+
+/// How often works that nobody keeps are looked for: each of thousands of connections asks for it every second, and there
+/// are as many works.
+const SWEEP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -139,7 +150,7 @@ impl Duplicates {
 
     /// How many shares are remembered.
     pub fn len(&self) -> usize {
-        self.lock().values().map(|seen| seen.shares.len()).sum()
+        self.lock().seen.values().map(|seen| seen.shares.len()).sum()
     }
 
     /// Whether none are.
@@ -150,7 +161,7 @@ impl Duplicates {
     /// Holds a share while it is looked at; at most `limit` per work.
     pub(crate) fn hold(&self, key: &ShareKey, limit: usize, now: Duration) -> Result<(), RejectReason> {
         let mut works = self.lock();
-        let seen = works.entry(key.work).or_default();
+        let seen = works.seen.entry(key.work).or_default();
         seen.last = seen.last.max(now);
         if seen.shares.contains_key(&key.choice) {
             return Err(RejectReason::Duplicate);
@@ -165,13 +176,13 @@ impl Duplicates {
     /// Remembers a share that is held, or forgets it: what is refused takes no room.
     pub(crate) fn settle(&self, key: &ShareKey, accepted: bool) {
         let mut works = self.lock();
-        let Some(seen) = works.get_mut(&key.work) else { return };
+        let Some(seen) = works.seen.get_mut(&key.work) else { return };
         if accepted {
             seen.shares.insert(key.choice, Mark::Accepted);
         } else if seen.shares.get(&key.choice) == Some(&Mark::Pending) {
             seen.shares.remove(&key.choice);
             if seen.shares.is_empty() {
-                works.remove(&key.work);
+                works.seen.remove(&key.work);
             }
         }
     }
@@ -180,14 +191,17 @@ impl Duplicates {
     pub(crate) fn keep<'a>(&self, works: impl Iterator<Item = &'a Hash256>, age: Duration, now: Duration) {
         let mut all = self.lock();
         for work in works {
-            if let Some(seen) = all.get_mut(work) {
+            if let Some(seen) = all.seen.get_mut(work) {
                 seen.last = seen.last.max(now);
             }
         }
-        all.retain(|_, seen| now.saturating_sub(seen.last) <= age);
+        if now.saturating_sub(all.swept) >= SWEEP {
+            all.swept = now;
+            all.seen.retain(|_, seen| now.saturating_sub(seen.last) <= age);
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Hash256, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, Works> {
         // Nothing in here panics half way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -78,6 +78,7 @@ impl BitcoinWallet {
         });
         // An output without an address pays no miner.
         if let Some(address) = entry.address {
+            let address = self.coin.account(&address).into_owned();
             transaction.outputs.push(Output { address, amount: read(&entry.amount)? });
         }
         Ok(())

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::silent;
-use crate::coin::Coin;
+use crate::coin::{Address, Coin, MoneroAddress};
 use crate::money::Amount;
 use crate::node::rpc::Rpc;
 use crate::payout::{Broadcast, Output, Place, Sent, Signed, Wallet, WalletError};
@@ -137,6 +137,11 @@ struct Kept {
 impl Wallet for MoneroWallet {
     async fn is_address(&self, address: &str) -> Result<bool, WalletError> {
         Ok(self.coin.address(address).is_ok())
+    }
+
+    /// A transaction has room for one payment id, and the wallet refuses one beside other recipients.
+    fn pays_alone(&self, address: &str) -> bool {
+        matches!(self.coin.address(address), Ok(Address::Monero(MoneroAddress::Integrated)))
     }
 
     async fn sign(&self, outputs: &[Output]) -> Result<Signed, WalletError> {

@@ -98,6 +98,8 @@ struct World {
     signed: u64,
     /// What a node knows, by id.
     taken: BTreeMap<String, Vec<Output>>,
+    /// What a node was offered and refused.
+    refused: BTreeMap<String, Vec<Output>>,
     confirmations: u64,
     refuses: Option<String>,
     calls: usize,
@@ -121,6 +123,13 @@ impl Network {
 
     pub(crate) fn refuse(&self, why: Option<&str>) {
         self.0.lock().unwrap().refuses = why.map(str::to_owned);
+    }
+
+    /// What was refused reaches the network by other ways.
+    pub(crate) fn leak(&self) {
+        let mut world = self.0.lock().unwrap();
+        let refused = std::mem::take(&mut world.refused);
+        world.taken.extend(refused);
     }
 
     pub(crate) fn confirm(&self, confirmations: u64) {
@@ -169,7 +178,12 @@ impl Wallet for Network {
         self.call(|_| !address.contains(' ')).await
     }
 
+    fn pays_alone(&self, address: &str) -> bool {
+        address.starts_with('+')
+    }
+
     async fn sign(&self, outputs: &[Output]) -> Result<Signed, WalletError> {
+        assert!(outputs.len() == 1 || !outputs.iter().any(|output| self.pays_alone(&output.address)));
         self.call(|world| {
             world.signed += 1;
             let txid = format!("tx{}", world.signed);
@@ -186,10 +200,11 @@ impl Wallet for Network {
 
     async fn broadcast(&self, raw: &str) -> Result<Broadcast, WalletError> {
         self.call(|world| {
+            let (txid, outputs) = parse(raw);
             if let Some(why) = &world.refuses {
+                world.refused.insert(txid, outputs);
                 return Broadcast::Refused(why.clone());
             }
-            let (txid, outputs) = parse(raw);
             world.taken.insert(txid, outputs);
             Broadcast::Accepted
         })

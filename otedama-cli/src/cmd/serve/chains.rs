@@ -14,7 +14,7 @@ use otedama_core::{Algorithm, Difficulty, Target};
 use otedama_pool::accounts::{self, Accounts, Keeper, PayoutPlan};
 use otedama_pool::coin::{Address, Coin, Kind, MoneroAddress, Network};
 use otedama_pool::config::{self, Config};
-use otedama_pool::ledger::{CoinRules, Consumer, Ledger, Scheme};
+use otedama_pool::ledger::{self, CoinRules, Consumer, Ledger, Scheme};
 use otedama_pool::money::Amount;
 use otedama_pool::node::ChainNode;
 use otedama_pool::node::bitcoin::BitcoinNode;
@@ -22,7 +22,7 @@ use otedama_pool::node::driver::{DriverConfig, NodeGroup, Source};
 use otedama_pool::node::ethereum::EthereumNode;
 use otedama_pool::node::group::GroupConfig;
 use otedama_pool::node::monero::MoneroNode;
-use otedama_pool::node::rpc::{Auth, Rpc, RpcConfig};
+use otedama_pool::node::rpc::{Auth, Rpc, RpcConfig, without_password};
 use otedama_pool::payout::Wallet;
 use otedama_pool::rewards::pps;
 use otedama_pool::server::trade::{self, MONERO_RESERVE, Terms, Trade, usual_difficulty};
@@ -333,7 +333,7 @@ pub(in crate::cmd) fn known_coins(config: &Config, file: &Path) -> Result<Vec<&'
                 "{}: {coin}: no wallet of Ethereum's family is spoken to yet: remove `wallet` ({}); balances grow, and \
                  `ledger show` has them",
                 file.display(),
-                at.url
+                without_password(&at.url)
             ))),
             _ => Ok(coin),
         }
@@ -361,7 +361,7 @@ pub(in crate::cmd) fn group_config(coin: &Coin) -> GroupConfig {
 pub(in crate::cmd) fn ledger_url(config: &Config) -> Result<String, Failure> {
     match &config.pool.ledger {
         Some(url) => url.reveal().map_err(usage),
-        None => Ok(format!("sqlite://{}", config.app.data_dir.join("ledger.db").display())),
+        None => Ok(ledger::sqlite_url(&config.app.data_dir.join("ledger.db"))),
     }
 }
 
@@ -394,7 +394,10 @@ fn rpc(
         (Some(user), Some(password), None) => {
             Auth::Basic { user: user.to_owned(), password: password.reveal().map_err(usage)? }
         }
-        _ => return Err(usage(format!("{url}: expected user and password, or cookie, or none of them"))),
+        _ => {
+            let url = without_password(url);
+            return Err(usage(format!("{url}: expected user and password, or cookie, or none of them")));
+        }
     };
     Rpc::new(RpcConfig::new(url, auth)).map_err(usage)
 }

@@ -104,10 +104,15 @@ pub(super) fn kept(json: bool, coin: &str, kept: &Kept) {
             if !report.not_addresses.is_empty() {
                 text += &format!("; no addresses: {}", report.not_addresses.join(", "));
             }
+            let unsigned: Vec<_> =
+                report.unsigned.iter().map(|(batch, why)| format!("{batch} ({why})")).collect();
+            if !unsigned.is_empty() {
+                text += &format!("; NOT SIGNED, nobody in them is paid: batches {}", unsigned.join(", "));
+            }
             let object = json!({
                 "event": "payouts", "sent": report.sent, "resent": report.resent, "confirmed": report.confirmed,
                 "cancelled": report.cancelled, "frozen": report.frozen, "not_addresses": report.not_addresses,
-                "waiting": report.is_waiting,
+                "waiting": report.is_waiting, "unsigned": unsigned,
             });
             (text, object)
         }

@@ -213,7 +213,7 @@ impl Client for BitcoinClient {
             self.line.forget(Asked::Configure);
             self.subscribe(now, out);
         }
-        self.line.tick(&HANDSHAKE, now, out);
+        self.line.tick(&HANDSHAKE, (Asked::Submit, "mining.submit"), now, out);
     }
 
     fn next_task(&mut self) -> Option<Task> {

@@ -291,7 +291,7 @@ impl Client for EthereumClient {
         if idle && !self.line.overdue(Asked::GetWork, Duration::ZERO, now) {
             self.get_work(now, out);
         }
-        self.line.tick(&HANDSHAKE, now, out);
+        self.line.tick(&HANDSHAKE, (Asked::Submit, "submit"), now, out);
     }
 
     fn next_task(&mut self) -> Option<Task> {

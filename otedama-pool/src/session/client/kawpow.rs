@@ -130,7 +130,7 @@ impl Client for KawPowClient {
     }
 
     fn on_tick(&mut self, now: Now, out: &mut Vec<Event>) {
-        self.line.tick(&HANDSHAKE, now, out);
+        self.line.tick(&HANDSHAKE, (Asked::Submit, "mining.submit"), now, out);
     }
 
     fn next_task(&mut self) -> Option<Task> {

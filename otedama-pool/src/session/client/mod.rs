@@ -77,8 +77,15 @@ pub struct Counts {
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How long an answer to a share is waited for while nothing else comes either: the other side may be gone without a word,
+/// and what is written to it goes into a buffer.
+const SHARE_ANSWER: Duration = Duration::from_secs(60);
+
 /// How long a connection without a new job is kept.
 const JOBLESS: Duration = Duration::from_secs(600);
+
+/// How long the first job is waited for.
+const FIRST_JOB: Duration = Duration::from_secs(60);
 
 /// Answers waited for at once; the oldest are forgotten beyond that.
 const MAX_ASKED: usize = 4096;
@@ -95,6 +102,9 @@ pub(crate) struct Line<Q, T> {
     tasks: BTreeMap<u64, T>,
     next_id: u64,
     last_job: Duration,
+    had_job: bool,
+    /// When the pool last answered or sent a job.
+    heard: Duration,
     failed: bool,
     pub(crate) counts: Counts,
 }
@@ -107,6 +117,8 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
             tasks: BTreeMap::new(),
             next_id: 0,
             last_job: Duration::ZERO,
+            had_job: false,
+            heard: Duration::ZERO,
             failed: false,
             counts: Counts::default(),
         }
@@ -129,6 +141,7 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
 
     /// What an answer is to.
     pub(crate) fn answered(&mut self, answer: &Answer, now: Now) -> Option<Q> {
+        self.heard = now.elapsed;
         let number = answer.id.as_ref()?.as_number()?;
         let (what, asked) = self.asked.remove(&number)?;
         self.counts.answer_time = Some(now.elapsed.saturating_sub(asked));
@@ -147,7 +160,7 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
 
     /// There is a new job. A clean one makes all earlier tasks worthless.
     pub(crate) fn new_job(&mut self, clean: bool, now: Now, out: &mut Vec<Event>) {
-        self.last_job = now.elapsed;
+        (self.last_job, self.had_job, self.heard) = (now.elapsed, true, now.elapsed);
         if clean {
             self.tasks.clear();
         }
@@ -216,15 +229,28 @@ impl<Q: Copy + PartialEq, T> Line<Q, T> {
         None
     }
 
-    /// Gives up on silence.
-    pub(crate) fn tick(&mut self, handshake: &[(Q, &'static str)], now: Now, out: &mut Vec<Event>) {
+    /// Gives up on silence: to a call of the handshake, or to a share (`submit`).
+    pub(crate) fn tick(
+        &mut self,
+        handshake: &[(Q, &'static str)],
+        submit: (Q, &'static str),
+        now: Now,
+        out: &mut Vec<Event>,
+    ) {
         for &(what, name) in handshake {
             if self.overdue(what, ANSWER, now) {
                 self.fail(ClientError::Silent { what: name, seconds: ANSWER.as_secs() }, out);
             }
         }
-        if now.elapsed.saturating_sub(self.last_job) > JOBLESS {
-            self.fail(ClientError::NoJobs { seconds: JOBLESS.as_secs() }, out);
+        let is_lost = |&(asked, at): &(Q, Duration)| {
+            asked == submit.0 && at > self.heard && now.elapsed.saturating_sub(at) > SHARE_ANSWER
+        };
+        if self.asked.values().any(is_lost) {
+            self.fail(ClientError::Silent { what: submit.1, seconds: SHARE_ANSWER.as_secs() }, out);
+        }
+        let jobless = if self.had_job { JOBLESS } else { FIRST_JOB };
+        if now.elapsed.saturating_sub(self.last_job) > jobless {
+            self.fail(ClientError::NoJobs { seconds: jobless.as_secs() }, out);
         }
     }
 }

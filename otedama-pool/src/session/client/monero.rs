@@ -145,7 +145,7 @@ impl Client for MoneroClient {
             let keep = MinerMessage::KeepAlive(self.session.clone());
             self.call(Asked::KeepAlive, &keep, now, out);
         }
-        self.line.tick(&HANDSHAKE, now, out);
+        self.line.tick(&HANDSHAKE, (Asked::Submit, "submit"), now, out);
     }
 
     fn next_task(&mut self) -> Option<Task> {
