@@ -28,7 +28,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{self, MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::failure::{Failure, work};
 use crate::miner::guard::{Buckets, Guard, Refusal};
@@ -267,31 +267,30 @@ async fn socket(
     })
 }
 
-/// Sends a status every second, and events as they happen, until the reader leaves or falls asleep.
+/// Sends a status at once and every second, and events as they happen, until the reader leaves or falls asleep.
 async fn feed(mut socket: WebSocket, shared: &Shared) {
     let mut events = shared.events.subscribe();
-    let mut seconds = interval(Duration::from_secs(1));
+    let second = Duration::from_secs(1);
+    let mut seconds = interval_at(time::Instant::now() + second, second);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let text = tokio::select! {
-            // In this order: a status comes first, before whatever happens.
-            biased;
-            _ = seconds.tick() => shared.now().event().into(),
-            message = socket.recv() => match message {
-                None | Some(Err(_) | Ok(Message::Close(_))) => return,
-                // Nothing that is said here means anything.
-                Some(Ok(_)) => continue,
-            },
-            event = events.recv() => match event {
-                Ok(text) => text,
-                Err(broadcast::error::RecvError::Lagged(_)) => continue,
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
+    // By itself: the first tick of an interval may come after what has happened meanwhile.
+    let mut text: Utf8Bytes = shared.now().event().into();
+    while let Ok(Ok(())) = timeout(PATIENCE, socket.send(Message::Text(text))).await {
+        text = loop {
+            tokio::select! {
+                _ = seconds.tick() => break shared.now().event().into(),
+                event = events.recv() => match event {
+                    Ok(text) => break text,
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                message = socket.recv() => match message {
+                    None | Some(Err(_) | Ok(Message::Close(_))) => return,
+                    // Nothing that is said here means anything.
+                    Some(Ok(_)) => {}
+                },
+            }
         };
-        match timeout(PATIENCE, socket.send(Message::Text(text))).await {
-            Ok(Ok(())) => {}
-            _ => return,
-        }
     }
 }
 
