@@ -115,7 +115,7 @@ pub struct PayoutReport {
     pub frozen: Vec<i64>,
     /// Miners above the minimum whose name is no address: tell the operator.
     pub not_addresses: Vec<String>,
-    /// Batches that the wallet would not sign, and why: nobody in them was paid, all others were.
+    /// Batches that the wallet would not sign, and why: nobody in them was paid.
     pub unsigned: Vec<(i64, String)>,
     /// Whether nothing new was begun because an earlier batch has not reached the network yet.
     pub is_waiting: bool,
