@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use otedama_pool::accounts::{self, book_blocks, now_ms};
 use otedama_pool::coin::{Coin, Kind};
+use otedama_pool::config::values::without_password;
 use otedama_pool::config::{self, Config};
 use otedama_pool::ledger::{Account, Ledger};
 use otedama_pool::money::Amount;
@@ -14,7 +15,6 @@ use otedama_pool::node::bitcoin::BitcoinNode;
 use otedama_pool::node::driver::{DriverConfig, NodeGroup};
 use otedama_pool::node::ethereum::EthereumNode;
 use otedama_pool::node::monero::MoneroNode;
-use otedama_pool::node::rpc::without_password;
 use otedama_pool::payout::Sent;
 use otedama_pool::server::trade::MONERO_RESERVE;
 use otedama_pool::spool;

@@ -1,5 +1,6 @@
 //! Single values: each knows its limits and says what it expected.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -301,6 +302,16 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// A URL as it may be shown: without the name and password that may stand before its host.
+pub fn without_password(url: &str) -> Cow<'_, str> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rfind('@') {
+        None => url.into(),
+        Some(at) if scheme.is_empty() => format!("...{}", &rest[at..]).into(),
+        Some(at) => format!("{scheme}://...{}", &rest[at..]).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +351,13 @@ mod tests {
         for wrong in ["", ".5", "-1", "100.1", "101", "1e2", "0.00001", "1,5", "NaN"] {
             assert!(wrong.parse::<Percent>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn urls_are_shown_without_passwords() {
+        assert_eq!(without_password("postgres://pool:hunter2@db/new"), "postgres://...@db/new");
+        assert_eq!(without_password("u:hun/t@er2@h:1"), "...@h:1");
+        assert_eq!(without_password("sqlite://a/b.db"), "sqlite://a/b.db");
     }
 
     #[test]
